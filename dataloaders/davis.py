@@ -1,0 +1,117 @@
+"""DAVIS-2016 and DAVIS-2017: which sequences there are, their frames and their masks (REFERENCE §9)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dataloaders.video import list_frames, read_frame, read_mask
+from utils.errors import UserError
+
+RESOLUTION = "480p"
+VOID = 255  # "ignore" in DAVIS-2017, the object in DAVIS-2016
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One video of the benchmark; `masks` holds one file per frame, or that of the first frame alone."""
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    binary: bool  # DAVIS-2016: everything that is not 0 is the one object
+
+    @property
+    def scored(self) -> bool:
+        """Whether predictions can be scored: every frame has a mask, and there is one between first and last."""
+        return len(self.masks) == len(self.frames) > 2
+
+    def read_mask(self, index: int) -> np.ndarray:
+        """Object ids of a frame, uint8 [H, W], 0 the background."""
+        return read_ids(self.masks[index], binary=self.binary)
+
+    def first_mask(self) -> np.ndarray:
+        """Object ids of the first frame, [H, W]; UserError if it has no object."""
+        mask = self.read_mask(0)
+        require_size(self.masks[0], mask, read_frame(self.frames[0]).shape[:2])
+        if not mask.any():
+            way_out = "draw one" if self.binary else "255 is 'ignore' in DAVIS-2017: use --year 2016 for binary masks"
+            raise UserError(f"{self.masks[0]}: the first mask has no object; {way_out}")
+        return mask
+
+    def read_frames(self) -> Iterator[np.ndarray]:
+        """The frames one after the other, BGR uint8 [H, W, 3], all of the first one's size."""
+        size = None
+        for path in self.frames:
+            frame = read_frame(path)
+            size = size or frame.shape[:2]
+            require_size(path, frame, size)
+            yield frame
+
+
+def read_ids(path: Path, *, binary: bool) -> np.ndarray:
+    """Object ids of a mask file, uint8 [H, W]."""
+    ids = read_mask(path)
+    return (ids > 0).astype(np.uint8) if binary else np.where(ids == VOID, 0, ids).astype(np.uint8)
+
+
+def require_size(path: Path, image: np.ndarray, size: tuple[int, int]) -> None:
+    """UserError unless an image [H, W, …] has the frames' size (height, width)."""
+    if image.shape[:2] != size:
+        found, wanted = (f"{width}x{height}" for height, width in (image.shape[:2], size))
+        raise UserError(f"{path}: is {found}, but its sequence's frames are {wanted}; all must be of one size")
+
+
+def load_sequences(root: Path, year: int, subset: str, names: list[str] | None = None) -> list[Sequence]:
+    """The sequences of `ImageSets/<year>/<subset>.txt`, or those of `names`, in the list's order."""
+    if not root.is_dir():
+        raise UserError(f"--datapath {root}: no such folder")
+    listed = _read_list(root / "ImageSets" / str(year) / f"{subset}.txt")
+    unknown = [name for name in names or [] if name not in listed]
+    if unknown:
+        raise UserError(
+            f"--sequences {','.join(unknown)}: not in the {subset} set of {year}; it has {', '.join(listed)}"
+        )
+    return [_load_sequence(root, name, binary=year == 2016) for name in listed if names is None or name in names]
+
+
+def _read_list(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such list of sequences; check --datapath, --year and --set") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: the list of sequences cannot be read ({error})") from error
+    names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not names:
+        raise UserError(f"{path}: the list of sequences is empty")
+    for name in names:
+        if name in (".", "..") or any(sign in name for sign in "/\\\0"):
+            raise UserError(f"{path}: {name!r} is not the plain name of a sequence's folder")
+    return names
+
+
+def _load_sequence(root: Path, name: str, *, binary: bool) -> Sequence:
+    frames = list_frames(root / "JPEGImages" / RESOLUTION / name)
+    folder = root / "Annotations" / RESOLUTION / name
+    masks = [folder / f"{frame.stem}.png" for frame in frames]
+    existing = set(folder.iterdir()) if folder.is_dir() else set()
+    missing = [mask for mask in masks if mask not in existing]
+    if masks[0] in missing:
+        raise UserError(f"{masks[0]}: no such file; the first frame of {name} needs a mask to propagate")
+    if missing and len(missing) < len(masks) - 1:
+        raise UserError(f"{missing[0]}: no such file; {name} needs a mask for every frame, or for the first one alone")
+    return Sequence(name, tuple(frames), tuple(masks[:1] if missing else masks), binary)
+
+
+def list_predictions(folder: Path, sequence: Sequence) -> list[Path]:
+    """The predicted masks of a sequence, one per frame, from a folder of them."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of predicted masks; name those that exist with --sequences")
+    masks = [folder / f"{frame.stem}.png" for frame in sequence.frames]
+    existing = set(folder.iterdir())
+    for mask in masks[1:]:  # the first one is given, and never scored
+        if mask not in existing:
+            raise UserError(f"{mask}: no such file; {sequence.name} needs a predicted mask for every frame")
+    return masks

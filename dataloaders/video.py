@@ -1,0 +1,76 @@
+"""Frames and masks read from files, and refused in words when they are not what they should be."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from utils.errors import UserError
+
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+END_MARKERS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}  # how a whole JPEG or PNG ends, by how it begins
+
+
+def read_frame(path: Path) -> np.ndarray:
+    """A frame as OpenCV decodes it, BGR uint8 [H, W, 3]; UserError if it is not a whole image."""
+    data = _read_bytes(path)
+    frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if frame is None:
+        raise UserError(f"{path}: not an image that can be decoded ({len(data)} bytes); replace the file")
+    if not data.endswith(END_MARKERS.get(data[:2], b"")):
+        _require_whole(path, data)
+    return frame
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask's ids, uint8 [H, W], from an indexed or 8-bit grey image; UserError if it is another kind of image."""
+    data = _read_bytes(path)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            mode = image.mode
+            ids = np.array(image)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: not a mask that can be decoded ({_reason(error)}); replace the file") from error
+    if mode not in ("P", "L", "1"):
+        raise UserError(f"{path}: a mask must be an indexed or 8-bit grey image of object ids, not {mode}; convert it")
+    return ids.astype(np.uint8)
+
+
+def list_frames(folder: Path) -> list[Path]:
+    """The frames of a folder in the order of their numbers."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of frames")
+    frames = [path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES]
+    if not frames:
+        raise UserError(f"{folder}: holds no frames ({', '.join(FRAME_SUFFIXES)})")
+    return in_order(frames)
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Sorted so that 2 comes before 10, whether names are padded with zeros or not."""
+    return sorted(paths, key=lambda path: (len(path.stem), path.stem))
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except OSError as error:  # a folder of that name, permissions, a failing disk
+        raise UserError(f"{path}: cannot be read ({_reason(error)})") from error
+
+
+def _require_whole(path: Path, data: bytes) -> None:
+    """OpenCV fills what is missing of a truncated image with grey; Pillow refuses it."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: the image is damaged ({_reason(error)}); replace the file") from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).replace(repr(io.BytesIO), "") or type(error).__name__

@@ -1,0 +1,231 @@
+"""DAVIS-2016 and DAVIS-2017: propagate first-frame masks through the videos, write the masks and score them."""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from dataloaders.davis import Sequence, list_predictions, load_sequences, read_ids, require_size
+from functional.color import normalised_lab
+from functional.correlation import BACKENDS
+from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scores, legacy_measure, object_summary
+from models.liir import LIIR, TRAINING_ONLY, for_inference
+from models.propagation import REFERENCE_POLICIES, Propagation, Propagator
+from utils.checkpoint import load_weights, read_state_dict, sha256
+from utils.device import peak_memory, select_device
+from utils.errors import UserError, run, warn
+from utils.options import ArgumentParser, add_model_options, add_savepath_options, comma_separated
+from utils.savepath import open_savepath, read_json, write_json, write_text
+from utils.visualize import VideoWriter, overlay, write_mask
+
+OUTPUTS = ("benchmark", "sequences", "overlay", "global_results-*.csv", "per-sequence_results-*.csv", "results.json")
+Record = dict[str, Any]  # of one sequence: "frames", "seconds" of propagation, "objects": id -> ObjectScores
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; those options of the reference that evaluation has keep their names and defaults."""
+    parser = ArgumentParser(description=__doc__)
+    add_model_options(parser, backends=BACKENDS, policies=REFERENCE_POLICIES)
+    parser.add_argument("--datapath", type=Path, default=Path("data/2017/trainval"), help="DAVIS folder")
+    parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="the benchmark's year")
+    parser.add_argument("--set", default="val", help="list of sequences, ImageSets/YEAR/SET.txt")
+    parser.add_argument("--sequences", type=comma_separated, metavar="A,B", help="only these sequences of the list")
+    parser.add_argument("--overlay", action="store_true", help="also write a video of each sequence under its masks")
+    parser.add_argument("--predictions", type=Path, metavar="DIR", help="only score the masks DIR/SEQUENCE/00000.png")
+    add_savepath_options(parser)
+    arguments = parser.parse_args()
+    if arguments.predictions and arguments.overlay:
+        parser.error("--overlay draws what is propagated and does not go with --predictions")
+    return arguments
+
+
+def main() -> None:
+    """Propagate (or take the masks of --predictions), score, summarise."""
+    arguments = parse_arguments()
+    sequences = load_sequences(arguments.datapath, arguments.year, arguments.set, arguments.sequences)
+    description = describe(arguments)
+    if arguments.predictions is None:
+        device = select_device(arguments.device)
+        model = load_model(arguments.resume, device, usemomen=arguments.usemomen)
+        description["checkpoint"] = sha256(arguments.resume)
+    with open_savepath(arguments.savepath, description, outputs=OUTPUTS, overwrite=arguments.overwrite) as savepath:
+        if arguments.predictions is None:
+            propagation = Propagation.released(
+                momentum=arguments.usemomen, compact=arguments.compact, references=arguments.ref
+            )
+            start = partial(Propagator, model.encode, propagation, backend=arguments.backend)
+            records = propagate_all(sequences, start, savepath, device=device, draw=arguments.overlay)
+            description["peak_memory"] = peak_memory(device)
+        else:
+            records = score_all(sequences, arguments.predictions)
+        write_results(savepath, arguments.set, description, records)
+
+
+def describe(arguments: argparse.Namespace) -> dict:
+    """The arguments as JSON values: two runs of one description are the same run."""
+    values = {name: value for name, value in vars(arguments).items() if name not in ("savepath", "overwrite")}
+    return {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def load_model(path: Path, device: torch.device, *, usemomen: bool) -> LIIR:
+    """The encoder and pixel head in a checkpoint, ready for inference."""
+    state = read_state_dict(path)
+    momentum = any(name.startswith("conv_semantic_k.") for name in state)
+    if usemomen and not momentum:
+        warn(f"--usemomen, but {path} was trained without inter-video negatives (it has no conv_semantic_k)")
+    if momentum and not usemomen:
+        warn(f"{path} was trained with inter-video negatives (it has conv_semantic_k); evaluate it with --usemomen")
+    model = LIIR()
+    load_weights(model, state, path, unused=TRAINING_ONLY)
+    return for_inference(model, device)
+
+
+def propagate_all(
+    sequences: list[Sequence], start: Callable[[], Propagator], savepath: Path, *, device: torch.device, draw: bool
+) -> dict[str, Record]:
+    """Propagate the sequences that an earlier run has not finished; the records of all of them, by name."""
+    records: dict[str, Record] = {}
+    with tqdm(total=sum(len(sequence.frames) for sequence in sequences), unit="frame") as bar:
+        for sequence in sequences:
+            bar.set_description(sequence.name)
+            finished = savepath / "sequences" / f"{sequence.name}.json"
+            if finished.exists():
+                bar.update(len(sequence.frames))
+            else:
+                record = propagate_one(sequence, start(), savepath, device=device, draw=draw, bar=bar)
+                finished.parent.mkdir(exist_ok=True)
+                write_json(finished, record)
+            records[sequence.name] = read_json(finished)
+            if objects := all_objects(records):
+                bar.set_postfix_str(f"J&F {100 * davis_measure(objects)['J&F-Mean']:.1f}")
+    return records
+
+
+def propagate_one(
+    sequence: Sequence, propagator: Propagator, savepath: Path, *, device: torch.device, draw: bool, bar: tqdm
+) -> Record:
+    """Propagate one sequence; its masks go to SAVEPATH/benchmark, its video, if drawn, to SAVEPATH/overlay."""
+    first_mask = sequence.first_mask()
+    ids = np.union1d(0, first_mask)  # label channel -> id in the files
+    scores, seconds = {int(number): {"J": [], "F": []} for number in ids[1:]}, 0.0
+    masks = savepath / "benchmark" / sequence.name
+    masks.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(savepath / "overlay" / f"{sequence.name}.mp4") if draw else nullcontext() as video:
+        for index, frame in enumerate(sequence.read_frames()):
+            labels = None if index else torch.from_numpy(np.searchsorted(ids, first_mask))
+            started = time.perf_counter()
+            prediction = propagator.step(normalised_lab(frame).to(device), labels)
+            mask = ids[prediction.mask.cpu().numpy()].astype(np.uint8)
+            seconds += time.perf_counter() - started
+            write_mask(masks / f"{sequence.frames[index].stem}.png", mask)
+            if video:
+                video.write(overlay(frame, mask))
+            if index and sequence.scored:
+                add_scores(scores, sequence, index, mask)
+            bar.update()
+    return {"frames": len(sequence.frames), "seconds": seconds, "objects": scores if sequence.scored else {}}
+
+
+def score_all(sequences: list[Sequence], folder: Path) -> dict[str, Record]:
+    """Score masks that exist already, the sequences in parallel; records by name."""
+    unscored = [sequence.name for sequence in sequences if not sequence.scored]
+    if unscored:
+        raise UserError(f"--predictions: {', '.join(unscored)} cannot be scored without a true mask for every frame")
+    masks = [list_predictions(folder / sequence.name, sequence) for sequence in sequences]
+    with ProcessPoolExecutor() as pool:
+        records = list(tqdm(pool.map(score_one, sequences, masks), total=len(sequences), unit="sequence"))
+    return {sequence.name: record for sequence, record in zip(sequences, records, strict=True)}
+
+
+def score_one(sequence: Sequence, masks: list[Path]) -> Record:
+    """Score the masks of one sequence, one file per frame."""
+    scores = {int(number): {"J": [], "F": []} for number in np.setdiff1d(sequence.first_mask(), 0)}
+    for index in range(1, len(masks)):
+        mask = read_ids(masks[index], binary=sequence.binary)
+        require_size(masks[index], mask, sequence.read_mask(index).shape)
+        if unknown := np.setdiff1d(mask, [0, *scores]).tolist():
+            raise UserError(f"{masks[index]}: holds object {unknown[0]}, which the first mask of {sequence.name} lacks")
+        add_scores(scores, sequence, index, mask)
+    return {"frames": len(sequence.frames), "objects": scores}
+
+
+def add_scores(scores: dict[int, dict[str, list[float]]], sequence: Sequence, index: int, mask: np.ndarray) -> None:
+    """Append the J and F of one frame's mask [H, W] to those of each object."""
+    truth = sequence.read_mask(index)
+    require_size(sequence.masks[index], truth, mask.shape)
+    for number, values in frame_scores(mask, truth, scores).items():
+        for measure, value in values.items():
+            scores[number][measure].append(value)
+
+
+def all_objects(records: dict[str, Record]) -> list[ObjectScores]:
+    """The scores of all objects of all sequences."""
+    return [scores for record in records.values() for scores in record["objects"].values()]
+
+
+def write_results(savepath: Path, subset: str, description: dict, records: dict[str, Record]) -> None:
+    """The official tool's two CSV files, and results.json with everything; prints the scores."""
+    objects = all_objects(records)
+    results = {"arguments": description, "versions": versions(), "sequences": records}
+    propagated = [record for record in records.values() if "seconds" in record]
+    if propagated:
+        frames = sum(record["frames"] for record in propagated)
+        results["seconds_per_frame"] = sum(record["seconds"] for record in propagated) / frames
+    if objects:
+        official, legacy = davis_measure(objects), legacy_measure(objects)
+        results |= {"official": official, "legacy": legacy}
+        write_text(savepath / f"global_results-{subset}.csv", csv_text([official]))
+        write_text(savepath / f"per-sequence_results-{subset}.csv", csv_text(object_rows(records)))
+        print_scores(records, official, legacy)
+    else:
+        print(f"no ground truth to score against: masks are in {savepath / 'benchmark'}")
+    write_json(savepath / "results.json", results)
+
+
+def object_rows(records: dict[str, Record]) -> list[dict]:
+    """One row for each object, as in the official tool's table."""
+    return [
+        {"Sequence": f"{name}_{number}"} | {f"{m}-Mean": object_summary(scores)[f"{m}-Mean"] for m in MEASURES}
+        for name, record in records.items()
+        for number, scores in record["objects"].items()
+    ]
+
+
+def csv_text(rows: list[dict]) -> str:
+    """Rows of one kind as CSV with a header."""
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    return "".join(",".join(map(str, line)) + "\n" for line in lines)
+
+
+def print_scores(records: dict[str, Record], official: dict[str, float], legacy: dict[str, float]) -> None:
+    """The scores in percent: objects, then both measures."""
+    for row in object_rows(records):
+        print(f"{row['Sequence']:<24} J {100 * row['J-Mean']:5.1f}  F {100 * row['F-Mean']:5.1f}")
+    for name, measure in (("DAVIS (official)", official), ("legacy (pooled)", legacy)):
+        figures = "  ".join(f"{key.removesuffix('-Mean')} {100 * value:.1f}" for key, value in measure.items())
+        print(f"{name:<24} {figures}")
+
+
+def versions() -> dict[str, str]:
+    """What the numbers may depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "processor": platform.processor() or platform.machine(),
+    }
+
+
+if __name__ == "__main__":
+    run(main)

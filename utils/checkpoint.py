@@ -1,0 +1,76 @@
+"""Checkpoint files: read without running anything in them, and fitted to a network strictly (REFERENCE §5)."""
+
+import hashlib
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from utils.errors import UserError
+
+KEYS_SHOWN = 6  # of a list of keys, in an error
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint file, by name; UserError if it is no checkpoint.
+
+    The file is a dict with `state_dict`, and is never unpickled beyond tensors and plain values. Large files are
+    mapped, so that what is not used (a training queue) costs no memory.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint {path}: no such file; scripts/download_checkpoints.py fetches the released ones")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # whatever a damaged or hostile file makes the reader stumble over
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"checkpoint {path}: cannot be read as PyTorch weights ({reason})") from error
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(
+            f"checkpoint {path}: must be a dict whose 'state_dict' holds tensors; it holds {_kind(content)}"
+        )
+    return state
+
+
+def load_weights(model: nn.Module, state: dict[str, Tensor], path: Path, *, unused: Iterable[str] = ()) -> None:
+    """Copy weights into the model: all names, all shapes, all finite; names that begin like one of `unused` are left.
+
+    path: the file they came from, for the errors.
+    """
+    unused = tuple(unused)
+    state = {str(name): value for name, value in state.items() if not str(name).startswith(unused)}
+    wanted = model.state_dict()
+    unknown, missing = sorted(state.keys() - wanted.keys()), sorted(wanted.keys() - state.keys())
+    if unknown or missing:
+        parts = [f"{what} {_shown(names)}" for what, names in (("unknown", unknown), ("missing", missing)) if names]
+        raise UserError(f"checkpoint {path}: is not LIIR's: {'; '.join(parts)}")
+    misfits = [
+        f"{name} {list(state[name].shape)} instead of {list(value.shape)}"
+        for name, value in wanted.items()
+        if state[name].shape != value.shape
+    ]
+    if misfits:
+        raise UserError(f"checkpoint {path}: wrong shapes: {_shown(misfits)}")
+    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise UserError(f"checkpoint {path}: not finite: {_shown(broken)}; its training diverged, use an earlier one")
+    model.load_state_dict(state)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _kind(content: object) -> str:
+    if not isinstance(content, dict):
+        return f"a {type(content).__name__}"
+    return f"the keys {_shown(sorted(map(str, content)))}" if content else "nothing"
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - KEYS_SHOWN} more" if len(names) > KEYS_SHOWN else ""
+    return ", ".join(names[:KEYS_SHOWN]) + more

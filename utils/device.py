@@ -1,0 +1,29 @@
+"""The device a script runs on, with float32 arithmetic that means float32."""
+
+import resource
+import sys
+
+import torch
+
+from utils.errors import UserError
+
+
+def select_device(name: str | None) -> torch.device:
+    """The named device, or CUDA where there is one and else the CPU; UserError if it cannot be used."""
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"--device {name}: cannot be used here ({str(error).splitlines()[0]}); use cpu") from error
+    torch.backends.cudnn.allow_tf32 = False  # rounds to 10 bits of mantissa, and is PyTorch's default
+    return device
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """The most memory this process has held so far, in bytes: resident, and allocated on the device."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if device.type == "cuda":
+        peak["cuda"] = torch.cuda.max_memory_allocated(device)
+    return peak

@@ -1,0 +1,29 @@
+"""The user's error: a mistake in a file or a flag, told in one line.
+
+Raise `UserError` where the mistake is found; `run` catches it once per script. Anything else is a bug
+and keeps its traceback.
+"""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A mistake the user can mend; its text names the file or flag, the value, the rule and the way out."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's main function; a user's mistake ends in one line on stderr and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+
+
+def warn(message: str) -> None:
+    """Tell the user, in one line on stderr, of something that is allowed but probably not meant."""
+    sys.stderr.write(f"warning: {message}\n")

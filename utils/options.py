@@ -1,0 +1,45 @@
+"""The command line: a parser that reports mistakes in one line, and the options scripts share."""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from utils.errors import UserError
+
+REFERENCE_HELP = "references: 0 the first, sixth and recent frames; 1 the first and recent ones; 2 the last one"
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse's parser, with defaults in its help and every mistake raised as a `UserError`."""
+
+    def __init__(self, **settings) -> None:
+        settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(**settings)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def comma_separated(text: str) -> list[str]:
+    """The type of an option that takes several names: `a,b`."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError("names nothing")
+    return names
+
+
+def add_savepath_options(parser: ArgumentParser) -> None:
+    """Where results go (utils/savepath.py)."""
+    parser.add_argument("--savepath", type=Path, default=Path("results"), help="folder for the results")
+    parser.add_argument("--overwrite", action="store_true", help="delete the results of an earlier run in --savepath")
+
+
+def add_model_options(parser: ArgumentParser, backends: Iterable[str], policies: Iterable[int]) -> None:
+    """Which released configuration to evaluate, and on what."""
+    parser.add_argument("--resume", type=Path, default=Path("checkpoints/liir.pt"), help="checkpoint to evaluate")
+    parser.add_argument("--compact", action="store_true", help="use the compactness prior")
+    parser.add_argument("--usemomen", action="store_true", help="the checkpoint was trained with inter-video negatives")
+    parser.add_argument("--ref", type=int, choices=tuple(policies), default=0, help=REFERENCE_HELP)
+    parser.add_argument("--device", help="where to run, such as cpu or cuda:1; CUDA where there is one")
+    parser.add_argument("--backend", choices=tuple(backends), default="native", help="how windows are correlated")

@@ -1,0 +1,82 @@
+"""The folder a run writes to: one run at a time, continued by the same command, never mixed with another."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from utils.errors import UserError
+
+RECORD = "run.json"  # what the run in the folder was started with
+LOCK = ".lock"
+
+
+@contextmanager
+def open_savepath(path: Path, arguments: dict, *, outputs: Iterable[str], overwrite: bool):
+    """Hold the folder `path` for a run with these arguments (JSON values) while in the context.
+
+    A new or empty folder is taken. One whose run had the same arguments is continued; another is refused, unless
+    `overwrite`, which first deletes the names in `outputs` and nothing else.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / LOCK).touch()
+    except OSError as error:
+        raise UserError(f"--savepath {path}: cannot be written to ({error.strerror}); name another folder") from error
+    lock = FileLock(path / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"--savepath {path}: another run is writing there; wait for it or name another") from error
+    try:
+        _claim(path, json.loads(json.dumps(arguments)), outputs, overwrite)
+        yield path
+    finally:
+        lock.release()
+
+
+def _claim(path: Path, arguments: dict, outputs: Iterable[str], overwrite: bool) -> None:
+    if overwrite:
+        for name in (RECORD, *outputs):
+            for found in path.glob(name):
+                shutil.rmtree(found) if found.is_dir() else found.unlink()
+    elif (path / RECORD).exists():
+        _require_same(path, arguments)
+        return
+    elif any(entry.name != LOCK for entry in path.iterdir()):
+        raise UserError(f"--savepath {path}: holds files of something else; name another, or pass --overwrite")
+    write_json(path / RECORD, arguments)
+
+
+def _require_same(path: Path, arguments: dict) -> None:
+    earlier = read_json(path / RECORD)
+    differing = [name for name in {**earlier, **arguments} if earlier.get(name) != arguments.get(name)]
+    if differing:
+        changes = ", ".join(f"{name} was {earlier.get(name)}, is {arguments.get(name)}" for name in differing)
+        raise UserError(f"--savepath {path}: holds another run ({changes}); name another, or pass --overwrite")
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object from a file of ours; UserError if it is damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}); pass --overwrite to start anew") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: damaged (not an object); pass --overwrite to start anew")
+    return content
+
+
+def write_json(path: Path, content: dict) -> None:
+    """A JSON file that is either whole or not there."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file that is either whole or not there."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text)
+    partial.replace(path)

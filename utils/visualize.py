@@ -1,0 +1,67 @@
+"""What people look at: indexed masks in the DAVIS colours, overlays, and videos that browsers play."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+OVERLAY_OPACITY = 0.5
+CONSTANT_RATE_FACTOR = "18"  # x264's quality: visually lossless
+
+
+def davis_palette() -> np.ndarray:
+    """The colours of the DAVIS and VOC masks, which spread an id's bits over the channels, RGB uint8 [256, 3]."""
+    ids = np.arange(256)[:, None]
+    channels = np.arange(3)
+    colours = sum(((ids >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8))
+    return colours.astype(np.uint8)
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Object ids, uint8 [H, W], as an indexed PNG with the DAVIS palette."""
+    image = Image.fromarray(mask)
+    image.putpalette(davis_palette().tobytes())  # turns the grey image into an indexed one, same values
+    image.save(path)
+
+
+def overlay(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A BGR frame [H, W, 3] under the colours of its mask [H, W], with black contours -> RGB uint8 [H, W, 3]."""
+    rgb = frame[..., ::-1]
+    colours = davis_palette()[mask]
+    blended = (OVERLAY_OPACITY * colours + (1 - OVERLAY_OPACITY) * rgb).astype(np.uint8)
+    picture = np.where((mask > 0)[..., None], blended, rgb)
+    contour = np.zeros(mask.shape, bool)
+    contour[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    contour[1:] |= mask[1:] != mask[:-1]
+    picture[contour] = 0
+    return picture
+
+
+class VideoWriter:
+    """Writes RGB frames as an H.264 MP4; use as a context manager."""
+
+    def __init__(self, path: Path, rate: Fraction | int = 24) -> None:
+        import av  # only those who want a video need it
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._av = av
+        self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
+        self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": CONSTANT_RATE_FACTOR})
+        self._stream.pix_fmt = "yuv420p"  # the one format every browser plays
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.mux(self._stream.encode())
+        self._container.close()
+
+    def write(self, picture: np.ndarray) -> None:
+        """Append a picture, RGB uint8 [H, W, 3]; odd sizes are extended by one row or column, as H.264 needs."""
+        height, width = picture.shape[:2]
+        even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if not self._stream.codec_context.is_open:
+            self._stream.height, self._stream.width = even.shape[:2]
+        frame = self._av.VideoFrame.from_ndarray(even, format="rgb24")
+        self._container.mux(self._stream.encode(frame))
