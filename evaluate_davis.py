@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from dataloaders.davis import Sequence, list_predictions, load_sequences, read_ids, require_size
 from functional.color import normalised_lab
-from functional.correlation import BACKENDS
+from functional.correlation import BACKENDS, correlate
 from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scores, legacy_measure, object_summary
 from models.liir import LIIR, TRAINING_ONLY, for_inference
 from models.propagation import REFERENCE_POLICIES, Propagation, Propagator
@@ -55,6 +55,7 @@ def main() -> None:
     sequences = load_sequences(arguments.datapath, arguments.year, arguments.set, arguments.sequences)
     description = describe(arguments)
     if arguments.predictions is None:
+        require_backend(arguments.backend)
         device = select_device(arguments.device)
         model = load_model(arguments.resume, device, usemomen=arguments.usemomen)
         description["checkpoint"] = sha256(arguments.resume)
@@ -65,7 +66,6 @@ def main() -> None:
             )
             start = partial(Propagator, model.encode, propagation, backend=arguments.backend)
             records = propagate_all(sequences, start, savepath, device=device, draw=arguments.overlay)
-            description["peak_memory"] = peak_memory(device)
         else:
             records = score_all(sequences, arguments.predictions)
         write_results(savepath, arguments.set, description, records)
@@ -75,6 +75,14 @@ def describe(arguments: argparse.Namespace) -> dict:
     """The arguments as JSON values: two runs of one description are the same run."""
     values = {name: value for name, value in vars(arguments).items() if name not in ("savepath", "overwrite")}
     return {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def require_backend(name: str) -> None:
+    """UserError unless a correlation backend can be used here."""
+    try:
+        correlate(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), radius=0, backend=name)
+    except ImportError as error:
+        raise UserError(f"--backend {name}: {error}; run scripts/install_sampler.sh or use native") from error
 
 
 def load_model(path: Path, device: torch.device, *, usemomen: bool) -> LIIR:
@@ -179,6 +187,7 @@ def write_results(savepath: Path, subset: str, description: dict, records: dict[
     results = {"arguments": description, "versions": versions(), "sequences": records}
     propagated = [record for record in records.values() if "seconds" in record]
     if propagated:
+        results["peak_memory"] = peak_memory()
         frames = sum(record["frames"] for record in propagated)
         results["seconds_per_frame"] = sum(record["seconds"] for record in propagated) / frames
     if objects:

@@ -1,6 +1,6 @@
 """Local correlation of two feature maps, by one of several backends (REFERENCE §3)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ def correlate(query: Tensor, key: Tensor, radius: int, dilation: int = 1, *, bac
     """
     if query.shape != key.shape or query.ndim != 4:
         raise ValueError(f"query {tuple(query.shape)} and key {tuple(key.shape)} must be one shape [B, C, H, W]")
-    return correlation_backend(backend)(query, key, radius, dilation)
+    return _BACKENDS[backend](query, key, radius, dilation)
 
 
 def _native(query: Tensor, key: Tensor, radius: int, dilation: int) -> Tensor:
@@ -23,27 +23,17 @@ def _native(query: Tensor, key: Tensor, radius: int, dilation: int) -> Tensor:
 
 
 def _sampler(query: Tensor, key: Tensor, radius: int, dilation: int) -> Tensor:
-    try:
-        from spatial_correlation_sampler import spatial_correlation_sample
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "backend 'sampler' needs spatial-correlation-sampler: run scripts/install_sampler.sh, or use 'native'"
-        ) from error
+    from spatial_correlation_sampler import spatial_correlation_sample  # optional: scripts/install_sampler.sh
+
+    size = 2 * radius + 1
     logits = spatial_correlation_sample(
-        query.contiguous(), key.contiguous(), patch_size=2 * radius + 1, dilation_patch=dilation
-    )
+        query.contiguous(), key.contiguous(), patch_size=size, dilation_patch=dilation
+    )  # [B, P, P, H, W]
     return logits.flatten(1, 2)
 
 
-_BACKENDS: dict[str, Callable[[Tensor, Tensor, int, int], Tensor]] = {"native": _native, "sampler": _sampler}
+_BACKENDS = {"native": _native, "sampler": _sampler}
 BACKENDS = tuple(_BACKENDS)
-
-
-def correlation_backend(name: str) -> Callable[[Tensor, Tensor, int, int], Tensor]:
-    """The correlation behind a backend's name; ValueError if there is none."""
-    if name not in _BACKENDS:
-        raise ValueError(f"backend {name!r} is not one of {', '.join(BACKENDS)}")
-    return _BACKENDS[name]
 
 
 def tile_logits(query: Tensor, key: Tensor, windows: Windows | ShiftedWindows) -> Iterator[tuple[Tile, Tensor]]:

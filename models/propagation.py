@@ -83,6 +83,11 @@ class Propagator:
         self.channels = 1  # label channels so far, background included
         self._memory: dict[int, _Memory] = {}
 
+    @property
+    def remembered_frames(self) -> list[int]:
+        """The indices of the frames in memory."""
+        return sorted(self._memory)
+
     @torch.inference_mode()
     def step(self, frame: Tensor, labels: Tensor | None = None) -> Prediction:
         """The labels of the next frame.

@@ -20,10 +20,10 @@ def select_device(name: str | None) -> torch.device:
     return device
 
 
-def peak_memory(device: torch.device) -> dict[str, int]:
-    """The most memory this process has held so far, in bytes: resident, and allocated on the device."""
+def peak_memory() -> dict[str, int]:
+    """The most memory this process has held so far, in bytes: resident, and allocated on CUDA."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-    if device.type == "cuda":
-        peak["cuda"] = torch.cuda.max_memory_allocated(device)
+    if torch.cuda.is_initialized():
+        peak["cuda"] = torch.cuda.max_memory_allocated()
     return peak

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from utils.errors import UserError
 
+DEFAULT_CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "liir.pt"
 REFERENCE_HELP = "references: 0 the first, sixth and recent frames; 1 the first and recent ones; 2 the last one"
 
 
@@ -37,7 +38,7 @@ def add_savepath_options(parser: ArgumentParser) -> None:
 
 def add_model_options(parser: ArgumentParser, backends: Iterable[str], policies: Iterable[int]) -> None:
     """Which released configuration to evaluate, and on what."""
-    parser.add_argument("--resume", type=Path, default=Path("checkpoints/liir.pt"), help="checkpoint to evaluate")
+    parser.add_argument("--resume", type=Path, default=DEFAULT_CHECKPOINT, help="checkpoint to evaluate")
     parser.add_argument("--compact", action="store_true", help="use the compactness prior")
     parser.add_argument("--usemomen", action="store_true", help="the checkpoint was trained with inter-video negatives")
     parser.add_argument("--ref", type=int, choices=tuple(policies), default=0, help=REFERENCE_HELP)

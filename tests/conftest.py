@@ -1,0 +1,67 @@
+"""What the tests share: golden tensors, the networks they were computed with, and the folder of real video."""
+
+import os
+import platform
+from pathlib import Path
+
+# The golden tensors were computed on a processor with AVX2. Convolutions that round otherwise move features by 1e-5,
+# and the long-range search amplifies that beyond the golden tensors' tolerance. oneDNN reads this when it starts.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
+import numpy as np
+import pytest
+import torch
+
+from models.liir import LIIR
+from tests.golden_weights import golden_state_dict
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--strict-parity", action="store_true", help="a parity test that is skipped has failed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    if report.skipped and item.get_closest_marker("parity") and item.config.getoption("--strict-parity"):
+        report.outcome = "failed"
+    return report
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real video and of the golden tensors that rest on it."""
+    if "LIIR_SHARED" not in os.environ:
+        pytest.skip("LIIR_SHARED does not name the folder of real video")
+    return Path(os.environ["LIIR_SHARED"]).resolve(strict=True)
+
+
+@pytest.fixture(scope="session")
+def same_rounding() -> None:
+    """For comparisons that amplify the rounding of convolutions."""
+    if platform.machine() != "x86_64" or torch.backends.cpu.get_cpu_capability() == "DEFAULT":
+        pytest.skip("convolutions round like the golden tensors' on x86-64 with AVX2 only")
+
+
+def load_golden(name: str) -> dict[str, np.ndarray]:
+    """A portable golden file."""
+    with np.load(FIXTURES / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
+def golden_weights(head_scale: float, bias: np.ndarray | None = None, **heads: bool) -> dict[str, torch.Tensor]:
+    """The golden tensors' weights for a network with these heads; `bias` centres its pixel features."""
+    shapes = {name: tuple(value.shape) for name, value in LIIR(**heads).state_dict().items()}
+    state = {name: torch.as_tensor(array) for name, array in golden_state_dict(shapes, head_scale).items()}
+    if bias is not None:
+        state["post_convolution.bias"] = torch.as_tensor(bias)
+    return state
+
+
+def golden_model(head_scale: float, bias: np.ndarray | None = None) -> LIIR:
+    """The network of the golden tensors, in evaluation mode and the plain memory layout."""
+    model = LIIR()
+    model.load_state_dict(golden_weights(head_scale, bias))
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,486 @@
+"""The DAVIS measures against a plain oracle, hand-computed values and the official tool's numbers (REFERENCE §9)."""
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from functional.metrics import (
+    boundary,
+    boundary_f,
+    davis_measure,
+    frame_scores,
+    jaccard,
+    legacy_measure,
+    object_summary,
+    statistics,
+)
+
+SCRIPT = Path(__file__).resolve().parents[1] / "evaluate_davis.py"
+SCORED = ("blackswan", "car-shadow", "dog", "drift-straight", "libby")
+GLOBAL_COLUMNS = ["J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"]
+STATISTICS = ("Mean", "Recall", "Decay")
+
+Pixels = set[tuple[int, int]]
+
+# The oracle: the definition, pixel by pixel
+
+
+def pixels(mask: np.ndarray) -> Pixels:
+    """The (row, column) of every pixel that is set."""
+    return {(y, x) for y, row in enumerate(mask.tolist()) for x, value in enumerate(row) if value}
+
+
+def plain_jaccard(predicted: np.ndarray, truth: np.ndarray) -> float:
+    ours, theirs = pixels(predicted), pixels(truth)
+    return len(ours & theirs) / len(ours | theirs) if ours | theirs else 1.0
+
+
+def plain_boundary(mask: np.ndarray) -> Pixels:
+    """A pixel is boundary if it differs from its right, lower or lower-right neighbour, as far as it has them."""
+    (height, width), rows = mask.shape, mask.tolist()
+    found = set()
+    for y in range(height):
+        for x in range(width):
+            for below, right in ((y, x + 1), (y + 1, x), (y + 1, x + 1)):
+                if below < height and right < width and rows[y][x] != rows[below][right]:
+                    found.add((y, x))
+    return found
+
+
+def plain_share(found: Pixels, wanted: Pixels, radius: int) -> float:
+    """The share of the pixels `found` that lie no further than the radius from one of those `wanted`."""
+    steps = range(-radius, radius + 1)
+    near = [(dy, dx) for dy in steps for dx in steps if dx**2 + dy**2 <= radius**2]
+    return sum(any((y + dy, x + dx) in wanted for dy, dx in near) for y, x in found) / len(found)
+
+
+def plain_f(predicted: np.ndarray, truth: np.ndarray) -> float:
+    height, width = truth.shape
+    radius = math.ceil(0.008 * math.sqrt(height**2 + width**2))
+    ours, theirs = plain_boundary(predicted), plain_boundary(truth)
+    if ours and theirs:
+        precision, recall = plain_share(ours, theirs, radius), plain_share(theirs, ours, radius)
+    elif theirs:
+        precision, recall = 1.0, 0.0
+    elif ours:
+        precision, recall = 0.0, 1.0
+    else:
+        precision, recall = 1.0, 1.0
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def assert_agrees(predicted: np.ndarray, truth: np.ndarray) -> None:
+    """All three measures are the oracle's, and leave their arguments as they were."""
+    before = predicted.copy(), truth.copy()
+    assert pixels(boundary(predicted)) == plain_boundary(predicted)
+    assert jaccard(predicted, truth) == plain_jaccard(predicted, truth)
+    assert boundary_f(predicted, truth) == pytest.approx(plain_f(predicted, truth), abs=1e-12)
+    np.testing.assert_array_equal((predicted, truth), before)
+
+
+# Masks
+
+
+def blob(rng: np.random.Generator, height: int, width: int, *, smooth: float, share: float = 0.4) -> np.ndarray:
+    """A random mask, bool [H, W], whose shapes are about `smooth` pixels wide."""
+    noise = cv2.GaussianBlur(rng.normal(size=(height, width)), (0, 0), smooth).reshape(height, width)
+    return noise >= np.quantile(noise, 1 - share)
+
+
+def disc(height: int, width: int, y: float, x: float, radius: float) -> np.ndarray:
+    rows, columns = np.ogrid[:height, :width]
+    return (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+
+
+def left_of(column: int, height: int, width: int) -> np.ndarray:
+    """All pixels left of a column: the boundary is the column before it, in every row."""
+    return np.broadcast_to(np.arange(width) < column, (height, width)).copy()
+
+
+def single(height: int, width: int, y: int, x: int) -> np.ndarray:
+    mask = np.zeros((height, width), bool)
+    mask[y, x] = True
+    return mask
+
+
+def text_mask(*rows: str) -> np.ndarray:
+    return np.array([[sign == "#" for sign in row] for row in rows])
+
+
+def special_masks(height: int, width: int) -> dict[str, np.ndarray]:
+    """Masks at the ends of what there is: nothing, everything, one pixel, stripes along each border."""
+    empty = np.zeros((height, width), bool)
+    masks = {"none": empty, "all": ~empty}
+    for name, part in {
+        "first pixel": np.s_[0, 0],
+        "last pixel": np.s_[-1, -1],
+        "upper right pixel": np.s_[0, -1],
+        "lower left pixel": np.s_[-1, 0],
+        "middle pixel": np.s_[height // 2, width // 2],
+        "top": np.s_[0],
+        "bottom": np.s_[-1],
+        "left": np.s_[:, 0],
+        "right": np.s_[:, -1],
+    }.items():
+        masks[name] = empty.copy()
+        masks[name][part] = True
+    return masks
+
+
+SHAPES = st.one_of(
+    st.tuples(st.just(2), st.integers(1, 12), st.integers(1, 12)),
+    st.tuples(st.just(2), st.integers(1, 2), st.integers(120, 140)),  # radius 1 and 2
+    st.tuples(st.just(2), st.integers(120, 140), st.integers(1, 2)),
+)
+
+
+# J and F against the oracle
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(arrays.arrays(bool, SHAPES))
+def test_any_two_masks_score_as_defined(pair):
+    assert_agrees(*pair)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(arrays.arrays(bool, SHAPES))
+def test_scores_are_symmetric_shares_and_1_for_the_same_mask(pair):
+    predicted, truth = pair
+    for measure in (jaccard, boundary_f):
+        assert 0 <= measure(predicted, truth) <= 1
+        assert measure(predicted, truth) == measure(truth, predicted)
+        assert measure(truth, truth) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (2, 2), (1, 9), (9, 1), (3, 5), (6, 4)], ids=str)
+def test_special_masks_score_as_defined(size):
+    masks = special_masks(*size).values()
+    for predicted in masks:
+        for truth in masks:
+            assert_agrees(predicted, truth)
+
+
+@pytest.mark.parametrize(
+    "size", [(7, 7), (16, 16), (17, 31), (40, 60), (75, 100), (76, 100), (1, 400), (300, 2), (120, 214)], ids=str
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_random_blobs_score_as_defined(size, seed):
+    rng = np.random.default_rng(seed)
+    truth = blob(rng, *size, smooth=2 + seed)
+    assert_agrees(blob(rng, *size, smooth=3, share=0.05 + 0.3 * seed), truth)
+    assert_agrees(np.roll(truth, (1, -2), (0, 1)), truth)
+
+
+@pytest.mark.parametrize("size", [(299, 401), (480, 854)], ids=str)
+def test_full_size_masks_score_as_defined(size):
+    height, width = size
+    truth = disc(*size, height / 2, width / 2, height / 4)
+    assert_agrees(disc(*size, height * 0.52, width * 0.49, height * 0.26) | disc(*size, 0, width, height / 8), truth)
+
+
+def test_masks_that_are_views_score_as_defined():
+    rng = np.random.default_rng(3)
+    predicted, truth = (blob(rng, 40, 50, smooth=3) for _ in range(2))
+    assert_agrees(predicted[::-1, ::2], truth[::-1, ::2])
+    assert_agrees(predicted.T, truth.T)
+
+
+# J and F by hand
+
+
+def test_jaccard_by_hand():
+    square, shifted = text_mask("##..", "##..", "...."), text_mask(".##.", ".##.", "....")
+    assert jaccard(square, shifted) == 2 / 6
+    assert jaccard(square, square) == 1
+    assert jaccard(square, ~square) == 0
+    nothing = np.zeros_like(square)
+    assert jaccard(nothing, nothing) == 1
+    assert jaccard(nothing, square) == jaccard(square, nothing) == 0
+
+
+def test_boundary_by_hand():
+    found = boundary(text_mask("......", "..##..", "..##..", "......"))
+    np.testing.assert_array_equal(found, text_mask(".###..", ".#.#..", ".###..", "......"))
+
+
+def test_boundary_along_the_last_row_and_column_by_hand():
+    found = boundary(text_mask("...#", "...#", "....", "##.#"))
+    np.testing.assert_array_equal(found, text_mask("..#.", "..##", "####", ".##."))
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 6), (6, 1), (1, 1)], ids=str)
+def test_the_corner_is_never_a_boundary(size):
+    found = boundary(single(*size, -1, -1))
+    assert not found[-1, -1]
+    assert np.count_nonzero(found) == (3 if min(size) > 1 else int(max(size) > 1))
+
+
+@pytest.mark.parametrize(
+    ("size", "radius"),
+    [((1, 1), 1), ((75, 100), 1), ((76, 100), 2), ((150, 200), 2), ((300, 400), 4), ((300, 401), 5), ((480, 854), 8)],
+    ids=str,
+)
+def test_boundaries_match_up_to_the_radius(size, radius):
+    height, width = size
+    if width == 1:
+        assert boundary_f(np.ones(size, bool), np.zeros(size, bool)) == 1  # neither has a boundary
+        return
+    truth = left_of(20, height, width)
+    for offset in (radius, -radius):
+        assert boundary_f(left_of(20 + offset, height, width), truth) == 1
+    for offset in (radius + 1, -radius - 1):
+        assert boundary_f(left_of(20 + offset, height, width), truth) == 0
+
+
+def test_boundaries_match_within_a_disk_not_a_square():
+    truth = single(300, 400, 50, 50)  # its boundary is a square of 2 x 2, the radius is 4
+    # Of the squares' corners that are 3 apart both ways, one is sqrt(18) from its nearest: 3 of 4 match.
+    assert boundary_f(single(300, 400, 53, 53), truth) == 0.75
+    assert boundary_f(single(300, 400, 47, 53), truth) == 0.75
+    assert boundary_f(single(300, 400, 54, 50), truth) == 1
+    assert boundary_f(single(300, 400, 55, 50), truth) == 0.5
+    assert boundary_f(single(300, 400, 56, 50), truth) == 0
+
+
+def test_f_weighs_precision_and_recall():
+    truth, predicted = single(60, 60, 10, 10), single(60, 60, 10, 10) | single(60, 60, 40, 40)
+    assert boundary_f(predicted, truth) == pytest.approx(2 * 0.5 / 1.5)  # half of ours match, all of theirs
+    assert boundary_f(truth, predicted) == pytest.approx(2 * 0.5 / 1.5)
+
+
+def test_f_without_boundaries():
+    nothing, something = np.zeros((9, 9), bool), single(9, 9, 4, 4)
+    assert boundary_f(nothing, nothing) == 1
+    assert boundary_f(~nothing, ~nothing) == 1
+    assert boundary_f(nothing, ~nothing) == 1  # a mask of the whole frame has no boundary either
+    for mask in (nothing, ~nothing):
+        assert boundary_f(mask, something) == boundary_f(something, mask) == 0
+
+
+def test_frame_scores_are_those_of_each_object_alone():
+    rng = np.random.default_rng(0)
+    predicted, truth = (rng.choice(np.array([0, 1, 2, 200], np.uint8), (12, 15)) for _ in range(2))
+    truth[truth == 2] = 0  # only the prediction has it
+    scores = frame_scores(predicted, truth, [200, 1, 2, 7])
+    assert list(scores) == [200, 1, 2, 7]
+    for number, values in scores.items():
+        ours, theirs = predicted == number, truth == number
+        assert values == {"J": plain_jaccard(ours, theirs), "F": pytest.approx(plain_f(ours, theirs), abs=1e-12)}
+    assert scores[2]["J"] == scores[2]["F"] == 0
+    assert scores[7] == {"J": 1, "F": 1}  # neither has it
+    assert frame_scores(predicted, truth, []) == {}
+
+
+# Statistics
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "recall", "decay"),
+    [
+        ([0.7], 0.7, 1, 0),
+        ([0.2], 0.2, 0, 0),
+        ([0.9, 0.3], 0.6, 1 / 2, 0.9 - 0.3),  # bounds 0 0 1 1 1: [0.9] and [0.3]
+        ([0.9, 0.5, 0.1], 0.5, 1 / 3, 0.7 - 0.1),  # bounds 0 1 1 2 2: [0.9 0.5] and [0.1]
+        ([0.8, 0.6, 0.4, 0.1], 0.475, 1 / 2, 0.7 - 0.25),  # bounds 0 1 2 2 3: [0.8 0.6] and [0.4 0.1]
+        ([1.0, 0.8, 0.6, 0.4, 0.0], 0.56, 3 / 5, 0.9 - 0.2),  # bounds 0 1 2 3 4: [1 0.8] and [0.4 0]
+        # bounds 0 2 3 5 6, where 1 + 1.5 and 1 + 4.5 are rounded up: [1 0.9 0.5] and [0.6 0.2]
+        ([1.0, 0.9, 0.5, 0.1, 0.3, 0.6, 0.2], 3.6 / 7, 3 / 7, 0.8 - 0.4),
+        # an object that gets better has a negative decay; bounds 0 2 4 5 7: [0 0 0.3] and [0.9 1 1]
+        ([0.0, 0.0, 0.3, 0.5, 0.6, 0.9, 1.0, 1.0], 0.5375, 4 / 8, 0.1 - 2.9 / 3),
+    ],
+    ids=lambda value: f"{len(value)}-frames" if isinstance(value, list) else "",
+)
+def test_statistics_by_hand(values, mean, recall, decay):
+    assert statistics(values) == pytest.approx({"Mean": mean, "Recall": recall, "Decay": decay}, abs=1e-12)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=120))
+def test_statistics_of_any_length(values):
+    last = len(values) - 1
+    bounds = [(quarter * last + 2) // 4 for quarter in range(5)]  # quarters of 0 … last, a half rounded up
+    ends = np.round(np.linspace(1, len(values), 5) + 1e-10) - 1
+    assert bounds == ends.tolist()
+    first, *_, final = (values[begin : end + 1] for begin, end in pairwise(bounds))
+    wanted = {
+        "Mean": math.fsum(values) / len(values),
+        "Recall": sum(value > 0.5 for value in values) / len(values),
+        "Decay": math.fsum(first) / len(first) - math.fsum(final) / len(final),
+    }
+    assert statistics(values) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_recall_counts_what_is_above_one_half():
+    assert statistics([0.5, 0.5, 0.5000001, 0.49])["Recall"] == 1 / 4
+
+
+def test_statistics_are_plain_numbers_that_json_can_hold():
+    found = statistics(np.array([0.5, 0.75], np.float32))
+    assert list(found) == list(STATISTICS)
+    assert json.loads(json.dumps(found)) == {"Mean": 0.625, "Recall": 0.5, "Decay": -0.25}
+
+
+TWO_OBJECTS = [
+    {"J": [0.8, 0.6, 0.0], "F": [1.0, 0.4, 0.2]},
+    {"J": [0.2, 0.4, 0.4, 0.6, 1.0], "F": [0.6, 0.6, 0.6, 0.6, 0.1]},
+]
+
+
+def test_object_summary_leaves_out_the_last_frame():
+    assert object_summary(TWO_OBJECTS[0]) == pytest.approx(
+        {"J-Mean": 0.7, "J-Recall": 1, "J-Decay": 0.2, "F-Mean": 0.7, "F-Recall": 0.5, "F-Decay": 0.6}
+    )
+    assert object_summary({"J": [0.25, 1.0], "F": [0.75, 1.0]}) == {
+        **{"J-Mean": 0.25, "J-Recall": 0, "J-Decay": 0},
+        **{"F-Mean": 0.75, "F-Recall": 1, "F-Decay": 0},
+    }
+
+
+def test_davis_measure_is_the_mean_over_objects():
+    found = davis_measure(TWO_OBJECTS)
+    assert list(found) == GLOBAL_COLUMNS
+    assert found == pytest.approx(
+        {
+            "J&F-Mean": (0.55 + 0.65) / 2,
+            "J-Mean": (0.7 + 0.4) / 2,
+            "J-Recall": (1 + 0.25) / 2,
+            "J-Decay": (0.2 + (0.3 - 0.5)) / 2,
+            "F-Mean": (0.7 + 0.6) / 2,
+            "F-Recall": (0.5 + 1) / 2,
+            "F-Decay": (0.6 + 0) / 2,
+        }
+    )
+
+
+def test_legacy_measure_pools_frames_and_objects_with_the_last_frame():
+    j, f = (0.8 + 0.6 + 0.0 + 0.2 + 0.4 + 0.4 + 0.6 + 1.0) / 8, (1.0 + 0.4 + 0.2 + 0.6 * 4 + 0.1) / 8
+    found = legacy_measure(TWO_OBJECTS)
+    assert list(found) == ["J&F-Mean", "J-Mean", "F-Mean"]
+    assert found == pytest.approx({"J&F-Mean": (j + f) / 2, "J-Mean": j, "F-Mean": f})
+
+
+def test_the_measures_differ_where_they_should():
+    same_length = [{"J": [0.5, 0.5, 1.0], "F": [0.5, 0.5, 1.0]}, {"J": [0.7, 0.7, 0.7], "F": [0.7, 0.7, 0.7]}]
+    assert davis_measure(same_length)["J-Mean"] == pytest.approx(0.6)
+    assert legacy_measure(same_length)["J-Mean"] == pytest.approx(4.1 / 6)
+
+
+# Parity with the official tool
+
+
+@pytest.fixture(scope="module")
+def official(shared) -> dict:
+    """What the official tool says of the OSVOS masks."""
+    return json.loads((shared / "golden/davis_measures_osvos.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def evaluated(shared, tmp_path_factory) -> Path:
+    """The folder in which the real command has scored the same masks."""
+    savepath = tmp_path_factory.mktemp("osvos")
+    command = [sys.executable, SCRIPT, "--datapath", shared / "davis", "--year", "2016"]
+    command += ["--sequences", ",".join(SCORED), "--predictions", shared / "osvos", "--savepath", savepath]
+    result = subprocess.run(command, cwd=savepath.parent, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return savepath
+
+
+@pytest.fixture(scope="module")
+def results(evaluated) -> dict:
+    return json.loads((evaluated / "results.json").read_text())
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def per_object(results: dict) -> dict[str, dict[str, list[float]]]:
+    """The scores of each object by its name in the official tables."""
+    return {
+        f"{sequence}_{number}": scores
+        for sequence, record in results["sequences"].items()
+        for number, scores in record["objects"].items()
+    }
+
+
+@pytest.mark.parity
+def test_statistics_are_the_official_ones(official):
+    for scores in official["objects"].values():
+        for measure in "JF":
+            found = statistics(scores[measure])
+            np.testing.assert_allclose([found[name] for name in STATISTICS], scores[f"{measure}_stats"], 0, 1e-6)
+
+
+@pytest.mark.parity
+def test_frames_score_as_in_the_official_tool(official, results):
+    found = per_object(results)
+    assert found.keys() == official["objects"].keys() == {f"{sequence}_1" for sequence in SCORED}
+    for name, wanted in official["objects"].items():
+        for measure in "JF":
+            assert len(found[name][measure]) == results["sequences"][name.removesuffix("_1")]["frames"] - 1
+            # The official arrays leave the last frame out; ours end with it, for the legacy measure.
+            np.testing.assert_allclose(found[name][measure][:-1], wanted[measure], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parity
+def test_objects_are_summarised_as_in_the_official_tool(official, results):
+    for name, scores in per_object(results).items():
+        summary = object_summary(scores)
+        for measure in "JF":
+            found = [summary[f"{measure}-{statistic}"] for statistic in STATISTICS]
+            np.testing.assert_allclose(found, official["objects"][name][f"{measure}_stats"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parity
+def test_the_headline_is_the_official_one(official, results):
+    assert results["official"].keys() == set(GLOBAL_COLUMNS)
+    assert results["official"] == pytest.approx(official["global_"], rel=0, abs=1e-6)
+
+
+@pytest.mark.parity
+def test_legacy_is_told_beside_the_headline(results):
+    objects = per_object(results).values()
+    j, f = (np.mean([value for scores in objects for value in scores[measure]]) for measure in "JF")
+    assert results["legacy"] == pytest.approx({"J&F-Mean": (j + f) / 2, "J-Mean": j, "F-Mean": f}, rel=0, abs=1e-9)
+    assert results["legacy"]["J&F-Mean"] != pytest.approx(results["official"]["J&F-Mean"], abs=1e-4)
+
+
+@pytest.mark.parity
+def test_global_csv_is_the_official_table(official, evaluated):
+    header, row = read_csv(evaluated / "global_results-val.csv")
+    assert header == GLOBAL_COLUMNS
+    np.testing.assert_allclose([float(value) for value in row], [official["global_"][name] for name in header], 0, 1e-6)
+
+
+@pytest.mark.parity
+def test_per_sequence_csv_is_the_official_table(official, evaluated):
+    header, *rows = read_csv(evaluated / "per-sequence_results-val.csv")
+    assert header == ["Sequence", "J-Mean", "F-Mean"]
+    assert [name for name, *_ in rows] == [f"{sequence}_1" for sequence in SCORED]
+    for name, *values in rows:
+        wanted = [official["objects"][name][f"{measure}_stats"][0] for measure in "JF"]
+        np.testing.assert_allclose([float(value) for value in values], wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("model", ["plain", "plain_compact", "momentum", "momentum_compact"])
+def test_frame_scores_are_the_reference_ones(shared, model):
+    with np.load(shared / "golden/sequence_car-shadow.npz") as golden:
+        masks, predicted = golden["masks"], golden[f"predicted_{model}"]
+        wanted = {measure: golden[f"{measure}_{model}"] for measure in "JF"}
+    scores = [frame_scores(*pair, [1])[1] for pair in zip(predicted[1:], masks[1:], strict=True)]
+    for measure in "JF":
+        np.testing.assert_allclose([score[measure] for score in scores], wanted[measure], rtol=0, atol=1e-6)

@@ -1,0 +1,64 @@
+"""The network's parameters: the names, shapes and first values of the reference."""
+
+import csv
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from models.liir import LIIR, TRAINING_ONLY, for_inference
+from tests.conftest import FIXTURES
+
+STAGES = {
+    "plain": {},
+    "stage 1 semantic": {"semantic": True},
+    "stage 2": {"momentum": True},
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_names_and_shapes_are_the_references(stage):
+    with (FIXTURES / "state_dict.tsv").open() as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if stage in row["in"].split(", ")]
+    expected = {row["name"]: row["shape"] for row in rows}
+    state = LIIR(**STAGES[stage]).state_dict()
+    assert {name: ",".join(map(str, value.shape)) or "scalar" for name, value in state.items()} == expected
+
+
+def test_training_only_weights_are_what_evaluation_does_without():
+    plain, full = LIIR().state_dict().keys(), LIIR(momentum=True).state_dict().keys()
+    assert {name for name in full if not name.startswith(TRAINING_ONLY)} == plain
+
+
+def test_first_values():
+    torch.manual_seed(0)
+    backbone = LIIR().feature_extraction
+    assert not backbone.pos_embed1.any()
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == (0 if name.endswith("bn2") else 1)).all()
+            assert not module.bias.any()
+        elif isinstance(module, nn.Conv2d):
+            expected = math.sqrt(2 / (module.kernel_size[0] ** 2 * module.out_channels))
+            assert module.weight.std().item() == pytest.approx(expected, rel=0.05)
+
+
+def test_key_head_starts_as_the_region_head_without_gradient():
+    model = LIIR(momentum=True)
+    assert torch.equal(model.conv_semantic.weight, model.conv_semantic_k.weight)
+    assert not any(parameter.requires_grad for parameter in model.conv_semantic_k.parameters())
+    assert all(parameter.requires_grad for parameter in model.conv_semantic.parameters())
+
+
+@pytest.mark.parametrize("size", [(4, 4), (12, 20), (64, 36)])
+def test_stride_is_four(size):
+    features = for_inference(LIIR(), "cpu").encode(torch.zeros(2, 3, *size))
+    assert features.shape == (2, 64, size[0] // 4, size[1] // 4)
+
+
+def test_position_embedding_is_resized():
+    backbone = LIIR().feature_extraction
+    nn.init.normal_(backbone.pos_embed1)
+    assert backbone.position_embedding(128, 128) is backbone.pos_embed1
+    assert backbone.position_embedding(240, 427).shape == (1, 64, 240, 427)

@@ -1,0 +1,187 @@
+"""Agreement with the reference: the tensors and masks that it produced (tolerances: those of the golden files)."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dataloaders.davis import load_sequences
+from dataloaders.video import read_frame
+from functional.attention import attend
+from functional.color import normalised_lab
+from functional.compactness import PEAK_AT_TEST, compactness_prior
+from functional.correlation import BACKENDS
+from models.liir import LIIR, for_inference
+from models.propagation import Propagation, Propagator, reference_frames
+from tests.conftest import golden_model, load_golden
+
+pytestmark = pytest.mark.parity
+
+STEPS = ("near", "mid", "far", "veryfar")
+SCALES = {"s08": 0.08, "s20": 0.2}
+MODELS = {
+    "plain": Propagation.released(momentum=False, compact=False),
+    "plain_compact": Propagation.released(momentum=False, compact=True),
+    "momentum": Propagation.released(momentum=True, compact=False),
+    "momentum_compact": Propagation.released(momentum=True, compact=True),
+}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request) -> str:
+    if request.param == "sampler":
+        pytest.importorskip("spatial_correlation_sampler", reason="run scripts/install_sampler.sh")
+    return request.param
+
+
+def encode_all(model: LIIR, frames: np.ndarray) -> list[Tensor]:
+    """Features [1, 64, h, w] of each of the BGR frames [T, H, W, 3], padded to a multiple of 4."""
+    height, width = frames.shape[1:3]
+    padding = (0, -width % 4, 0, -height % 4)
+    return [model.encode(F.pad(normalised_lab(frame), padding)[None]) for frame in frames]
+
+
+def remembered_step(
+    propagation: Propagation,
+    features: list[Tensor],
+    masks: np.ndarray,
+    references: list[int],
+    target: int,
+    *,
+    backend: str = "native",
+) -> Tensor:
+    """Soft labels [K, h, w] of frame `target`, the last of `features`, given the masks of the references before it."""
+    upcoming = iter(features)
+    propagator = Propagator(lambda _: next(upcoming), propagation, backend=backend)
+    blank = torch.zeros(3, *masks.shape[1:])
+    for index, mask in zip(references, masks, strict=True):
+        propagator.frame = index
+        propagator.step(blank, torch.as_tensor(mask))
+    propagator.frame = target
+    return propagator.step(blank).soft
+
+
+def assert_agrees(soft: Tensor, golden: np.ndarray, propagation: Propagation, gaps: list[int]) -> None:
+    """Within the golden files' tolerance: fractional offsets of a search amplify rounding, peaks of the prior more."""
+    error = np.abs(soft.numpy() - golden[: len(soft)])
+    if propagation.search and max(gaps) > 15:
+        assert (error <= 1e-4).mean() >= 0.995
+        assert (error <= (2e-3 if propagation.prior else 5e-4)).mean() >= (0.999 if propagation.prior else 1)
+    else:
+        assert error.max() <= 1e-4
+
+
+@pytest.fixture(scope="module")
+def encoded():
+    """Features of the frames of each step file, by its name and head scale; kept, as both backends need them."""
+    return {
+        (name, scale): encode_all(golden_model(SCALES[scale]), load_golden(f"eval_{name}")["frames_bgr"])
+        for name in STEPS
+        for scale in SCALES
+    }
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("layout", ["plain", "inference"])
+def test_features(name, layout):
+    golden = load_golden(f"eval_{name}")
+    model = golden_model(SCALES["s20"])
+    if layout == "inference":
+        model = for_inference(model, "cpu")
+    features = encode_all(model, golden["frames_bgr"][-1:])[0][0]
+    assert np.abs(features.numpy() - golden["target_feature_s20"]).max() <= 1e-4
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.usefixtures("same_rounding")
+def test_evaluation_step(name, scale, model, backend, encoded):
+    golden, propagation = load_golden(f"eval_{name}"), MODELS[model]
+    references, target = golden["ref_index"].tolist(), int(golden["target_index"])
+    assert reference_frames(target, policy=0) == references
+    soft = remembered_step(propagation, encoded[name, scale], golden["ref_masks"], references, target, backend=backend)
+    assert_agrees(soft, golden[f"probability_{model}_{scale}"], propagation, [target - r for r in references])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_masks_of_a_sequence(model):
+    golden = load_golden("sequence_clip")
+    network = for_inference(golden_model(0.35, golden["post_convolution_bias"]), "cpu")
+    predicted = propagate_sequence(network, MODELS[model], golden)
+    assert (predicted == golden[f"predicted_{model}"]).mean() >= 0.9998
+
+
+def propagate_sequence(network: LIIR, propagation: Propagation, golden: dict) -> np.ndarray:
+    """Predicted masks [T, H, W] of a whole golden sequence."""
+    propagator = Propagator(network.encode, propagation)
+    first = torch.as_tensor(golden["masks"][0])
+    frames = [normalised_lab(frame) for frame in golden["frames_bgr"]]
+    return np.stack([propagator.step(f, None if t else first).mask.numpy() for t, f in enumerate(frames)])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_masks_of_a_real_sequence(model, shared):
+    with np.load(shared / "golden" / "sequence_car-shadow.npz") as arrays:
+        golden = dict(arrays)
+    network = for_inference(golden_model(0.35, golden["post_convolution_bias"]), "cpu")
+    predicted = propagate_sequence(network, MODELS[model], golden)
+    assert (predicted == golden[f"predicted_{model}"]).mean() >= 0.9998
+
+
+@pytest.fixture(scope="module")
+def full_size(shared):
+    """The step at 480×854: its golden file, the masks of its references and the features of all its frames."""
+    with np.load(shared / "golden" / "eval_full.npz") as arrays:
+        golden = dict(arrays)
+    sequence = load_sequences(shared / "davis", 2016, "val", [str(golden["sequence"])])[0]
+    references = golden["ref_index"].tolist()
+    frames = [read_frame(sequence.frames[index]) for index in [*references, int(golden["target_index"])]]
+    masks = np.stack([sequence.read_mask(index) for index in references])
+    return golden, masks, encode_all(golden_model(0.35, golden["post_convolution_bias"]), np.stack(frames))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.usefixtures("same_rounding")
+def test_evaluation_step_at_full_size(model, full_size):
+    golden, masks, features = full_size
+    references, target = golden["ref_index"].tolist(), int(golden["target_index"])
+    soft = remembered_step(MODELS[model], features, masks, references, target)
+    expected = golden[f"probability_{model}"]
+    if model == "momentum_compact":
+        undecided = queries_at_the_threshold(features)
+        assert undecided.float().mean() < 1e-3
+        soft = torch.where(undecided, torch.as_tensor(expected), soft)
+    assert_agrees(soft, expected, MODELS[model], [target - r for r in references])
+
+
+def queries_at_the_threshold(features: list[Tensor], margin: float = 1e-6) -> Tensor:
+    """Queries [h, w] with a window whose largest weight is the prior's threshold but for rounding: either is right.
+
+    features: of the references, then of the target.
+    """
+
+    def undecided(weights: Tensor) -> Tensor:
+        at_threshold = (weights.amax(-1) - PEAK_AT_TEST).abs() < margin
+        return F.pad(at_threshold[..., None].float(), (weights.shape[-1] // 2,) * 2)  # on the window's own centre
+
+    keys = torch.stack(features[:-1], dim=1)
+    ones = torch.ones_like(keys[:, :, :1])
+    return attend(features[-1], keys, ones, radius=14, prior=undecided)[0, 0] > 0
+
+
+def test_batch_of_several(encoded):
+    """Two different steps in one call of `attend`: the same numbers as one by one."""
+    queries, keys, values, expected = [], [], [], []
+    for name in ("mid", "far"):
+        golden, features = load_golden(f"eval_{name}"), encoded[name, "s20"]
+        labels = torch.as_tensor(golden["ref_masks"][:, ::4, ::4]).long()
+        one_hot = F.one_hot(labels, 4).permute(0, 3, 1, 2).float()
+        one_hot[:, 1:] *= MODELS["momentum_compact"].foreground_gain
+        queries.append(features[-1][0])
+        keys.append(torch.cat(features[:-1]))
+        values.append(one_hot)
+        expected.append(golden["probability_momentum_compact_s20"])
+    soft = attend(*map(torch.stack, (queries, keys, values)), radius=14, prior=compactness_prior)
+    assert np.abs(soft.numpy() - np.stack(expected)).max() <= 1e-4
