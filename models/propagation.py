@@ -52,7 +52,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class _Memory:
+class Memory:
     features: Tensor  # [1, C, h, w]
     labels: Tensor  # [h, w], int64
 
@@ -81,12 +81,12 @@ class Propagator:
         self.backend = backend
         self.frame = 0  # index of the next frame
         self.channels = 1  # label channels so far, background included
-        self._memory: dict[int, _Memory] = {}
+        self.memory: dict[int, Memory] = {}
 
     @property
     def remembered_frames(self) -> list[int]:
         """The indices of the frames in memory."""
-        return sorted(self._memory)
+        return sorted(self.memory)
 
     @torch.inference_mode()
     def step(self, frame: Tensor, labels: Tensor | None = None) -> Prediction:
@@ -95,7 +95,7 @@ class Propagator:
         frame: [3, H, W]. labels: [H, W], 0 the background, 1 … K-1 objects; needed with the first frame, and whenever
         given they are what is remembered of this frame.
         """
-        if labels is None and not self._memory:
+        if labels is None and not self.memory:
             raise ValueError("the first frame needs labels")
         if labels is not None and labels.shape != frame.shape[-2:]:
             raise ValueError(f"labels {tuple(labels.shape)} and frame {tuple(frame.shape[-2:])} must be of one size")
@@ -113,7 +113,7 @@ class Propagator:
     def _attend(self, features: Tensor) -> Tensor:
         """Soft labels [K, h, w] of the frame with these features [1, C, h, w]."""
         frames = reference_frames(self.frame, self.propagation.references)
-        memories = [self._memory[frame] for frame in frames]
+        memories = [self.memory[frame] for frame in frames]
         values = torch.stack([self._one_hot(memory.labels) for memory in memories])[None]
         values[:, :, 1:] *= self.propagation.foreground_gain
         soft = attend(
@@ -132,14 +132,14 @@ class Propagator:
         dilation = search_dilation(self.frame - reference)
         if dilation is None or not self.propagation.search:
             return None
-        key = self._memory[reference].features
+        key = self.memory[reference].features
         return expected_offset(features, key, self.propagation.radius, dilation, backend=self.backend)
 
     def _remember(self, features: Tensor, labels: Tensor) -> None:
-        self._memory[self.frame] = _Memory(features, labels)
+        self.memory[self.frame] = Memory(features, labels)
         self.frame += 1
         kept = {*ANCHORS, *range(self.frame - max(RECENT), self.frame)}
-        self._memory = {frame: memory for frame, memory in self._memory.items() if frame in kept}
+        self.memory = {frame: memory for frame, memory in self.memory.items() if frame in kept}
 
     def _pad(self, maps: Tensor) -> Tensor:
         """Zeros right and below, to a multiple of the stride."""

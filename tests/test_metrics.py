@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from evaluate_davis import write_results
 from functional.metrics import (
     boundary,
     boundary_f,
@@ -332,14 +333,24 @@ def test_statistics_are_plain_numbers_that_json_can_hold():
     assert json.loads(json.dumps(found)) == {"Mean": 0.625, "Recall": 0.5, "Decay": -0.25}
 
 
-TWO_OBJECTS = [
+OBJECTS = [
     {"J": [0.8, 0.6, 0.0], "F": [1.0, 0.4, 0.2]},
     {"J": [0.2, 0.4, 0.4, 0.6, 1.0], "F": [0.6, 0.6, 0.6, 0.6, 0.1]},
+    {"J": [0.1, 0.9], "F": [1.0, 0.0]},
 ]
+HEADLINE = {
+    "J&F-Mean": (1.2 / 3 + 2.3 / 3) / 2,
+    "J-Mean": (0.7 + 0.4 + 0.1) / 3,
+    "J-Recall": (1 + 0.25 + 0) / 3,
+    "J-Decay": (0.2 + (0.3 - 0.5) + 0) / 3,
+    "F-Mean": (0.7 + 0.6 + 1) / 3,
+    "F-Recall": (0.5 + 1 + 1) / 3,
+    "F-Decay": (0.6 + 0 + 0) / 3,
+}
 
 
 def test_object_summary_leaves_out_the_last_frame():
-    assert object_summary(TWO_OBJECTS[0]) == pytest.approx(
+    assert object_summary(OBJECTS[0]) == pytest.approx(
         {"J-Mean": 0.7, "J-Recall": 1, "J-Decay": 0.2, "F-Mean": 0.7, "F-Recall": 0.5, "F-Decay": 0.6}
     )
     assert object_summary({"J": [0.25, 1.0], "F": [0.75, 1.0]}) == {
@@ -349,24 +360,14 @@ def test_object_summary_leaves_out_the_last_frame():
 
 
 def test_davis_measure_is_the_mean_over_objects():
-    found = davis_measure(TWO_OBJECTS)
+    found = davis_measure(OBJECTS)
     assert list(found) == GLOBAL_COLUMNS
-    assert found == pytest.approx(
-        {
-            "J&F-Mean": (0.55 + 0.65) / 2,
-            "J-Mean": (0.7 + 0.4) / 2,
-            "J-Recall": (1 + 0.25) / 2,
-            "J-Decay": (0.2 + (0.3 - 0.5)) / 2,
-            "F-Mean": (0.7 + 0.6) / 2,
-            "F-Recall": (0.5 + 1) / 2,
-            "F-Decay": (0.6 + 0) / 2,
-        }
-    )
+    assert found == pytest.approx(HEADLINE)
 
 
 def test_legacy_measure_pools_frames_and_objects_with_the_last_frame():
-    j, f = (0.8 + 0.6 + 0.0 + 0.2 + 0.4 + 0.4 + 0.6 + 1.0) / 8, (1.0 + 0.4 + 0.2 + 0.6 * 4 + 0.1) / 8
-    found = legacy_measure(TWO_OBJECTS)
+    j, f = (1.4 + 2.6 + 1.0) / 10, (1.6 + 2.5 + 1.0) / 10
+    found = legacy_measure(OBJECTS)
     assert list(found) == ["J&F-Mean", "J-Mean", "F-Mean"]
     assert found == pytest.approx({"J&F-Mean": (j + f) / 2, "J-Mean": j, "F-Mean": f})
 
@@ -375,6 +376,33 @@ def test_the_measures_differ_where_they_should():
     same_length = [{"J": [0.5, 0.5, 1.0], "F": [0.5, 0.5, 1.0]}, {"J": [0.7, 0.7, 0.7], "F": [0.7, 0.7, 0.7]}]
     assert davis_measure(same_length)["J-Mean"] == pytest.approx(0.6)
     assert legacy_measure(same_length)["J-Mean"] == pytest.approx(4.1 / 6)
+
+
+# The tables
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_tables_weigh_objects_not_sequences(tmp_path, capsys):
+    records = {
+        "pair": {"frames": 6, "objects": {1: OBJECTS[0], 7: OBJECTS[1]}},
+        "alone": {"frames": 3, "objects": {2: OBJECTS[2]}},
+    }
+    write_results(tmp_path, "test-dev", {"year": 2017}, records)
+    header, row = read_csv(tmp_path / "global_results-test-dev.csv")
+    assert header == GLOBAL_COLUMNS
+    assert [float(value) for value in row] == pytest.approx(list(HEADLINE.values()))
+    header, *rows = read_csv(tmp_path / "per-sequence_results-test-dev.csv")
+    assert header == ["Sequence", "J-Mean", "F-Mean"]
+    assert [name for name, *_ in rows] == ["pair_1", "pair_7", "alone_2"]
+    assert [float(value) for _, *values in rows for value in values] == pytest.approx([0.7, 0.7, 0.4, 0.6, 0.1, 1])
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["official"] == pytest.approx(HEADLINE)
+    assert results["legacy"] == pytest.approx({"J&F-Mean": 0.505, "J-Mean": 0.5, "F-Mean": 0.51})
+    assert "J&F 58.3  J 40.0" in capsys.readouterr().out
 
 
 # Parity with the official tool
@@ -400,11 +428,6 @@ def evaluated(shared, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def results(evaluated) -> dict:
     return json.loads((evaluated / "results.json").read_text())
-
-
-def read_csv(path: Path) -> list[list[str]]:
-    with path.open(newline="") as file:
-        return list(csv.reader(file))
 
 
 def per_object(results: dict) -> dict[str, dict[str, list[float]]]:

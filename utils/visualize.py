@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 OVERLAY_OPACITY = 0.5
+BT601_MATRIX, BT709 = 5, 1  # codes of H.264's colour description
 CONSTANT_RATE_FACTOR = "18"  # x264's quality: visually lossless
 
 
@@ -49,6 +50,8 @@ class VideoWriter:
         self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
         self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": CONSTANT_RATE_FACTOR})
         self._stream.pix_fmt = "yuv420p"  # the one format every browser plays
+        context = self._stream.codec_context  # what swscale converts to; unsaid, browsers take HD for BT.709
+        context.colorspace, context.color_primaries, context.color_trc = BT601_MATRIX, BT709, BT709
 
     def __enter__(self) -> "VideoWriter":
         return self

@@ -1,0 +1,34 @@
+# make setup    .venv with the versions of requirements.lock (once)
+# make demo     compose the sample clip, propagate its masks, score them, draw a video
+# make test     all tests; LIIR_SHARED names the folder of real video that some need
+# make lint     style
+# make bench    the measurements that the README quotes
+# make sampler  the optional correlation backend
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test lint bench sampler
+setup: .venv/installed
+
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	touch $@
+
+demo: setup
+	$(BIN)/python scripts/make_sample.py --output data/sample
+	$(BIN)/python evaluate_davis.py --datapath data/sample --savepath results/sample --overlay --overwrite
+
+test: setup
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: setup
+	$(BIN)/python benchmarks/propagation.py
+
+sampler: setup
+	bash scripts/install_sampler.sh $(BIN)/python

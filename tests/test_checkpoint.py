@@ -1,0 +1,360 @@
+"""Checkpoint files: what is accepted, what is refused and how, and that nothing in them is ever run."""
+
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from evaluate_davis import load_model
+from models.liir import LIIR, TRAINING_ONLY
+from tests.builders import (
+    Outcome,
+    evaluate,
+    files,
+    halve,
+    one_thread,
+    require_refusal,
+    require_success,
+    weights,
+    write_checkpoint,
+    write_davis,
+)
+from utils.checkpoint import load_weights, read_state_dict, sha256
+from utils.errors import UserError
+
+Command = Callable[..., Outcome]
+CPU = torch.device("cpu")
+HEAD = "post_convolution.bias"
+REGION_HEAD = {"conv_semantic.weight": torch.ones(128, 256, 3, 3), "conv_semantic.bias": torch.ones(128)}
+MOVING_AVERAGE = {name.replace("semantic", "semantic_k"): value for name, value in REGION_HEAD.items()}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_davis(tmp_path_factory.mktemp("davis"), ("bear",))
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "weights.pt"
+
+
+@pytest.fixture
+def command(data, path, tmp_path) -> Command:
+    """The evaluation of the checkpoint `path`, with more arguments."""
+    return lambda *more: evaluate("--resume", path, "--datapath", data, "--savepath", tmp_path / "results", *more)
+
+
+def with_weight(value: float, name: str = HEAD, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Weights one of which is this value."""
+    state = weights()
+    state[name] = state[name].to(dtype).clone()
+    state[name].view(-1)[0] = value
+    return state
+
+
+def without(name: str) -> dict[str, Tensor]:
+    state = weights()
+    del state[name]
+    return state
+
+
+def half(state: dict[str, Tensor], dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
+
+
+def trained(state: dict[str, Tensor], queue: int) -> dict[str, Tensor]:
+    """The state_dict of a stage-2 training whose queue has this length; what evaluation leaves out may be anything."""
+    return {
+        **state,
+        **REGION_HEAD,
+        **MOVING_AVERAGE,
+        "colorizer.feats_queue": torch.full((queue, 128, 2, 2), float("nan")),
+        "colorizer.refs_queue": torch.zeros(queue, 3, dtype=torch.uint8),
+        "colorizer.flag": torch.zeros((), dtype=torch.bool) if queue else torch.zeros(0),
+    }
+
+
+def adam_state() -> dict:
+    """What torch.optim.Adam saves after a step."""
+    layer = nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=1e-3)
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+def require_weights(path: Path, expected: dict[str, Tensor], *, usemomen: bool = False) -> None:
+    """Assert that the network loaded from a file has these weights, as float32 and frozen."""
+    with one_thread():
+        model = load_model(path, CPU, usemomen=usemomen)
+        state = model.state_dict()
+        assert state.keys() == weights().keys()
+        for name, value in state.items():
+            assert value.dtype == (torch.float32 if value.is_floating_point() else torch.int64)
+            assert torch.equal(value, expected[name].to(value.dtype)), name
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_precisions(path, dtype, capsys):
+    state = half(weights(), dtype)
+    write_checkpoint(path, state)
+    require_weights(path, state)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_half_precision_is_evaluated_as_its_values_in_single(path, command, tmp_path):
+    state = half(weights())
+    write_checkpoint(path, state)
+    require_success(command())
+    write_checkpoint(path, {name: value.float() for name, value in state.items()})
+    require_success(command("--savepath", tmp_path / "single"))
+    assert files(tmp_path / "single/benchmark") == files(tmp_path / "results/benchmark")
+
+
+@pytest.mark.parametrize("queue", [0, 1, 100])
+def test_training_state_is_left_out(path, queue, capsys):
+    write_checkpoint(path, trained(weights(), queue))
+    require_weights(path, weights(), usemomen=True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_region_head_of_another_size_is_left_out(path):
+    write_checkpoint(path, {**weights(), "conv_semantic.weight": torch.zeros(1), "conv_semantic.bias": torch.zeros(0)})
+    require_weights(path, weights())
+
+
+def test_stages_of_the_network_load_as_they_are_saved(path):
+    for settings in ({}, {"semantic": True}, {"momentum": True}):
+        model = LIIR(**settings)
+        write_checkpoint(path, model.state_dict())
+        require_weights(path, model.state_dict(), usemomen="momentum" in settings)
+
+
+def test_progress_of_the_training_beside_the_weights(path, command):
+    write_checkpoint(path, epoch=3, iter=12000, optimizer=adam_state(), lr=[0.1, None], name="stage 1")
+    require_weights(path, weights())
+    require_success(command())
+
+
+@pytest.mark.parametrize("state", [weights(), half(trained(weights(), 2))], ids=["float32", "half with training state"])
+def test_legacy_format(path, state):
+    content = {"state_dict": state, "epoch": 3, "optimizer": adam_state()}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    assert not zipfile.is_zipfile(path)
+    require_weights(path, state, usemomen="conv_semantic_k.weight" in state)
+
+
+def test_momentum_without_its_weights_is_warned_of(path, command):
+    write_checkpoint(path)
+    outcome = command("--usemomen")
+    assert outcome.code == 0, outcome
+    (warning,) = outcome.starting("warning: ")
+    assert "--usemomen" in warning
+    assert str(path) in warning
+    assert "conv_semantic_k" in warning
+
+
+def test_weights_of_momentum_without_it_are_warned_of(path, command):
+    write_checkpoint(path, trained(weights(), 1))
+    outcome = command()
+    assert outcome.code == 0, outcome
+    (warning,) = outcome.starting("warning: ")
+    assert "--usemomen" in warning
+    assert str(path) in warning
+
+
+def test_weights_of_momentum_with_it_are_not(path, command):
+    write_checkpoint(path, trained(weights(), 1))
+    require_success(command("--usemomen", "--compact"))
+
+
+def test_region_head_alone_is_no_momentum(path, command):
+    """`conv_semantic.` is not a beginning of `conv_semantic_k.`, nor the other way round."""
+    write_checkpoint(path, {**weights(), **REGION_HEAD})
+    require_success(command())
+
+
+def write_archive(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "no weights here")
+
+
+def write_archive_of_junk(path: Path) -> None:
+    """An archive built as PyTorch's are, whose pickle is none."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in (("data.pkl", b"junk"), ("version", b"3\n"), ("byteorder", b"little")):
+            archive.writestr(f"weights/{name}", content)
+
+
+def write_halved(path: Path) -> None:
+    write_checkpoint(path)
+    halve(path)
+
+
+def write_without_end(path: Path) -> None:
+    write_checkpoint(path)
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def write_legacy_halved(path: Path) -> None:
+    torch.save({"state_dict": weights()}, path, _use_new_zipfile_serialization=False)
+    halve(path)
+
+
+def write_scripted(path: Path) -> None:
+    torch.jit.save(torch.jit.trace(nn.Linear(1, 1), torch.zeros(1, 1)), path)
+
+
+FILES: dict[str, Callable[[Path], object]] = {
+    "missing": lambda path: None,  # noqa: ARG005
+    "a folder": Path.mkdir,
+    "empty": Path.touch,
+    "one byte": lambda path: path.write_bytes(b"\0"),
+    "text": lambda path: path.write_text("<html>404 Not Found</html>\n"),
+    "noise": lambda path: path.write_bytes(bytes(range(256)) * 64),
+    "halved": write_halved,
+    "without end": write_without_end,
+    "halved legacy": write_legacy_halved,
+    "archive": write_archive,
+    "archive of junk": write_archive_of_junk,
+    "another pickle": lambda path: path.write_bytes(pickle.dumps({"state_dict": {"weight": 1}})),
+    "TorchScript": write_scripted,
+    "whole module": lambda path: torch.save(nn.Linear(1, 1), path),
+    "tensor": lambda path: torch.save(torch.zeros(3), path),
+    "list": lambda path: torch.save([torch.zeros(3)], path),
+    "number": lambda path: torch.save(3, path),
+    "empty dict": lambda path: torch.save({}, path),
+    "dict without state_dict": lambda path: torch.save({"model": weights(), "epoch": 3}, path),
+    "weights without a dict around them": lambda path: torch.save(weights(), path),
+    "keys of mixed kinds": lambda path: torch.save({1: 2, "model": 3}, path),
+    "state_dict is a tensor": lambda path: torch.save({"state_dict": torch.zeros(3)}, path),
+    "state_dict is empty": lambda path: torch.save({"state_dict": {}}, path),
+    "state_dict is none": lambda path: torch.save({"state_dict": None}, path),
+    "state_dict of numbers": lambda path: torch.save({"state_dict": {HEAD: 1.0}}, path),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own, on pickles and on TorchScript
+@pytest.mark.parametrize("label", FILES)
+def test_file_that_is_no_checkpoint(command, path, label, tmp_path):
+    """Refused before anything is written: never is a network evaluated that was not trained."""
+    FILES[label](path)
+    require_refusal(command(), f"checkpoint {path}: ")
+    assert not (tmp_path / "results").exists()
+
+
+STATES: dict[str, tuple[Callable[[], dict], str]] = {
+    "junk names": (lambda: {"a": torch.zeros(1), "b": torch.zeros(1)}, "unknown a, b"),
+    "one more name": (lambda: {**weights(), "decoder.weight": torch.zeros(1)}, "unknown decoder.weight"),
+    "names of numbers": (lambda: {**weights(), 7: torch.zeros(1)}, "unknown 7"),
+    "names of another wrapper": (
+        lambda: {f"module.{name}": value for name, value in weights().items()},
+        "module.feature_extraction",
+    ),
+    "one name missing": (lambda: without(HEAD), f"missing {HEAD}"),
+    "counter missing": (lambda: without("feature_extraction.bn1.num_batches_tracked"), "num_batches_tracked"),
+    "wrong shape": (lambda: {**weights(), HEAD: torch.zeros(63)}, f"{HEAD} [63] instead of [64]"),
+    "another rank": (lambda: {**weights(), HEAD: torch.zeros(1, 64)}, f"{HEAD} [1, 64] instead of [64]"),
+    "no dimension": (lambda: {**weights(), HEAD: torch.zeros(())}, f"{HEAD} [] instead of [64]"),
+    "NaN": (lambda: with_weight(float("nan")), HEAD),
+    "infinite": (lambda: with_weight(float("inf")), HEAD),
+    "minus infinite": (lambda: with_weight(-float("inf")), HEAD),
+    "NaN in half": (lambda: with_weight(float("nan"), dtype=torch.float16), HEAD),
+    "NaN in a statistic": (
+        lambda: with_weight(float("nan"), "feature_extraction.bn1.running_var"),
+        "feature_extraction.bn1.running_var",
+    ),
+    "beyond single precision": (lambda: with_weight(1e300, dtype=torch.float64), HEAD),
+    "complex": (lambda: with_weight(1, dtype=torch.complex64), HEAD),
+    "sparse": (lambda: {**weights(), HEAD: weights()[HEAD].to_sparse()}, HEAD),
+    "without values": (lambda: {**weights(), HEAD: torch.zeros(64, device="meta")}, HEAD),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse", "ignore:Casting complex")
+@pytest.mark.parametrize("label", STATES)
+def test_weights_that_do_not_fit(command, path, label, tmp_path):
+    make, offending = STATES[label]
+    write_checkpoint(path, make())
+    require_refusal(command(), f"checkpoint {path}: ", offending)
+    assert not (tmp_path / "results").exists()
+
+
+def test_many_wrong_names_are_told_in_few(path):
+    write_checkpoint(path, {f"layer{index:03d}": torch.zeros(1) for index in range(500)})
+    with pytest.raises(UserError, match="and 494 more") as error:
+        load_weights(LIIR(), read_state_dict(path), path, unused=TRAINING_ONLY)
+    assert len(str(error.value)) < 1000
+
+
+def test_refused_weights_leave_the_network_as_it_was(path):
+    model = nn.Linear(2, 1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for state in ({"weight": torch.ones(1, 2)}, {"weight": torch.ones(1, 2), "bias": torch.tensor([float("nan")])}):
+        with pytest.raises(UserError):
+            load_weights(model, state, path)
+        torch.testing.assert_close(dict(model.state_dict()), before)
+
+
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, sentinel: Path) -> None:
+        self.sentinel = sentinel
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.sentinel,)
+
+
+HOSTILE: dict[str, Callable[[Path, Hostile], object]] = {
+    "bare pickle": lambda path, evil: path.write_bytes(pickle.dumps(evil)),
+    "pickled dict": lambda path, evil: path.write_bytes(pickle.dumps({"state_dict": evil})),
+    "instead of weights": lambda path, evil: torch.save({"state_dict": evil}, path),
+    "beside the weights": lambda path, evil: torch.save({"state_dict": weights(), "epoch": evil}, path),
+    "legacy": lambda path, evil: torch.save(
+        {"state_dict": weights(), "epoch": evil}, path, _use_new_zipfile_serialization=False
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's own, on pickles
+@pytest.mark.parametrize("label", HOSTILE)
+def test_code_in_a_file_does_not_run(command, path, label, tmp_path):
+    sentinel = tmp_path / "sentinel"
+    HOSTILE[label](path, Hostile(sentinel))
+    require_refusal(command(), f"checkpoint {path}: ")
+    assert not sentinel.exists()
+    if label == "bare pickle":
+        pickle.loads(path.read_bytes())  # the file is what the test takes it for
+        assert sentinel.exists()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("label", ["bare pickle", "instead of weights", "legacy"])
+def test_refusal_of_code_does_not_advise_to_run_it(command, path, label, tmp_path):
+    """PyTorch's own message tells how to load the file without the protection, in colours."""
+    HOSTILE[label](path, Hostile(tmp_path / "sentinel"))
+    line = require_refusal(command())
+    assert "weights_only" not in line
+    assert "trust" not in line
+    assert "\x1b" not in line
+
+
+def test_protection_cannot_be_switched_off_by_the_environment(command, path, tmp_path, monkeypatch):
+    """PyTorch obeys TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD where weights_only is left to its default."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    torch.save({"state_dict": Hostile(tmp_path / "sentinel")}, path)
+    require_refusal(command(), f"checkpoint {path}: ")
+    assert not (tmp_path / "sentinel").exists()
+
+
+def test_sha256(path):
+    path.write_bytes(b"abc")
+    assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

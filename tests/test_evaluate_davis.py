@@ -1,0 +1,139 @@
+"""The script as its users run it: a folder in the DAVIS layout and a checkpoint go in, masks and scores come out."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import golden_weights, load_golden
+from utils.visualize import davis_palette, write_mask
+
+ROOT = Path(__file__).parents[1]
+FLAGS = {
+    "plain": [],
+    "plain_compact": ["--compact"],
+    "momentum": ["--usemomen"],
+    "momentum_compact": ["--usemomen", "--compact"],
+}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """The golden clip, two objects, in the DAVIS-2017 layout (frames as PNG, which loses nothing)."""
+    root = tmp_path_factory.mktemp("davis")
+    golden = load_golden("sequence_clip")
+    for kind in ("JPEGImages", "Annotations"):
+        (root / kind / "480p" / "clip").mkdir(parents=True)
+    for index, (frame, mask) in enumerate(zip(golden["frames_bgr"], golden["masks"], strict=True)):
+        cv2.imwrite(str(root / "JPEGImages" / "480p" / "clip" / f"{index:05d}.png"), frame)
+        write_mask(root / "Annotations" / "480p" / "clip" / f"{index:05d}.png", mask)
+    (root / "ImageSets" / "2017").mkdir(parents=True)
+    (root / "ImageSets" / "2017" / "val.txt").write_text("clip\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> dict[bool, Path]:
+    """The golden weights as the reference would have saved them, by whether they are of stage 2."""
+    bias = load_golden("sequence_clip")["post_convolution_bias"]
+    paths = {}
+    for momentum in (False, True):
+        state = golden_weights(0.35, bias, momentum=momentum)
+        if momentum:
+            state |= {"colorizer.feats_queue": torch.zeros(6, 128, 32, 32), "colorizer.refs_queue": torch.zeros(6)}
+        paths[momentum] = tmp_path_factory.mktemp("weights") / "weights.pt"
+        torch.save({"state_dict": state}, paths[momentum])
+    return paths
+
+
+def evaluate(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "evaluate_davis.py"), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+def read_masks(folder: Path) -> np.ndarray:
+    """All masks of a sequence [T, H, W]."""
+    return np.stack([np.array(Image.open(path)) for path in sorted(folder.iterdir())])
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("model", FLAGS)
+def test_masks_are_the_references(model, clip, checkpoints, tmp_path):
+    momentum = model.startswith("momentum")
+    result = evaluate("--datapath", clip, "--resume", checkpoints[momentum], "--savepath", tmp_path, *FLAGS[model])
+    assert result.returncode == 0, result.stderr
+    assert "warning" not in result.stderr
+    predicted = read_masks(tmp_path / "benchmark" / "clip")
+    assert (predicted == load_golden("sequence_clip")[f"predicted_{model}"]).mean() >= 0.9995
+
+
+@pytest.fixture(scope="module")
+def finished(clip, checkpoints, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A whole run with everything asked for, started from another folder."""
+    savepath = tmp_path_factory.mktemp("results") / "new" / "folder"
+    options = ["--datapath", clip, "--resume", checkpoints[False], "--savepath", savepath, "--ref", 1, "--overlay"]
+    return savepath, evaluate(*options, cwd=savepath.parents[1])
+
+
+def test_what_a_run_writes(finished):
+    savepath, process = finished
+    assert process.returncode == 0, process.stderr
+    with Image.open(savepath / "benchmark" / "clip" / "00007.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (200, 100))
+        assert mask.getpalette() == davis_palette().flatten().tolist()
+    results = json.loads((savepath / "results.json").read_text())
+    assert results["arguments"]["ref"] == 1
+    assert len(results["arguments"]["checkpoint"]) == 64
+    assert results["versions"]["torch"] == torch.__version__
+    assert results["seconds_per_frame"] > 0
+    assert results["peak_memory"]["resident"] > 1e8
+    assert {len(scores["J"]) for scores in results["sequences"]["clip"]["objects"].values()} == {19}
+    for name in ("official", "legacy"):
+        assert 0 < results[name]["J&F-Mean"] < 1
+        assert f"{100 * results[name]['J&F-Mean']:.1f}" in process.stdout
+    assert f"J&F {100 * results['official']['J&F-Mean']:.1f}" in process.stderr  # the progress bar
+
+
+def test_tables_are_the_official_tools(finished):
+    savepath, _ = finished
+    results = json.loads((savepath / "results.json").read_text())
+    with (savepath / "global_results-val.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert list(row) == ["J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"]
+    assert {name: float(value) for name, value in row.items()} == results["official"]
+    with (savepath / "per-sequence_results-val.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["Sequence", "J-Mean", "F-Mean"]
+    assert [row["Sequence"] for row in rows] == ["clip_1", "clip_2"]
+
+
+def test_overlay_is_a_video_of_all_frames(finished):
+    savepath, _ = finished
+    with av.open(str(savepath / "overlay" / "clip.mp4")) as video:
+        assert video.streams.video[0].codec_context.name == "h264"
+        assert sum(1 for _ in video.decode(video=0)) == 20
+
+
+def test_its_masks_score_the_same_as_predictions(finished, clip, tmp_path):
+    savepath, _ = finished
+    result = evaluate("--datapath", clip, "--predictions", savepath / "benchmark", "--savepath", tmp_path)
+    assert result.returncode == 0, result.stderr
+    ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (savepath, tmp_path))
+    assert ours["official"] == theirs["official"]
+    assert ours["legacy"] == theirs["legacy"]
+
+
+def test_the_same_command_twice_gives_the_same_bits(clip, checkpoints, tmp_path):
+    folders = tmp_path / "a", tmp_path / "b"
+    for folder in folders:
+        assert evaluate("--datapath", clip, "--resume", checkpoints[True], "--savepath", folder).returncode == 0
+    first, second = (read_masks(folder / "benchmark" / "clip") for folder in folders)
+    assert np.array_equal(first, second)
