@@ -1,7 +1,6 @@
 """DAVIS-2016 and DAVIS-2017: propagate first-frame masks through the videos, write the masks and score them."""
 
 import argparse
-import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -10,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -22,10 +20,10 @@ from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scor
 from models.liir import LIIR, TRAINING_ONLY, for_inference
 from models.propagation import REFERENCE_POLICIES, Propagation, Propagator
 from utils.checkpoint import load_weights, read_state_dict, sha256
-from utils.device import peak_memory, select_device
+from utils.device import peak_memory, select_device, versions
 from utils.errors import UserError, run, warn
 from utils.options import ArgumentParser, add_model_options, add_savepath_options, comma_separated
-from utils.savepath import open_savepath, read_json, write_json, write_text
+from utils.savepath import open_savepath, read_json, write_csv, write_json
 from utils.visualize import VideoWriter, overlay, write_mask
 
 OUTPUTS = ("benchmark", "sequences", "overlay", "global_results-*.csv", "per-sequence_results-*.csv", "results.json")
@@ -46,6 +44,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.predictions and arguments.overlay:
         parser.error("--overlay draws what is propagated and does not go with --predictions")
+    if arguments.predictions and arguments.predictions.resolve().is_relative_to(arguments.savepath.resolve()):
+        parser.error(f"--savepath {arguments.savepath}: holds the --predictions to score; name another folder")
     return arguments
 
 
@@ -59,15 +59,17 @@ def main() -> None:
         device = select_device(arguments.device)
         model = load_model(arguments.resume, device, usemomen=arguments.usemomen)
         description["checkpoint"] = sha256(arguments.resume)
+        propagation = Propagation.released(
+            momentum=arguments.usemomen, compact=arguments.compact, references=arguments.ref
+        )
+        start = partial(Propagator, model.encode, propagation, backend=arguments.backend)
+    else:
+        masks = find_predictions(sequences, arguments.predictions)
     with open_savepath(arguments.savepath, description, outputs=OUTPUTS, overwrite=arguments.overwrite) as savepath:
         if arguments.predictions is None:
-            propagation = Propagation.released(
-                momentum=arguments.usemomen, compact=arguments.compact, references=arguments.ref
-            )
-            start = partial(Propagator, model.encode, propagation, backend=arguments.backend)
             records = propagate_all(sequences, start, savepath, device=device, draw=arguments.overlay)
         else:
-            records = score_all(sequences, arguments.predictions)
+            records = score_all(sequences, masks)
         write_results(savepath, arguments.set, description, records)
 
 
@@ -113,10 +115,18 @@ def propagate_all(
                 record = propagate_one(sequence, start(), savepath, device=device, draw=draw, bar=bar)
                 finished.parent.mkdir(exist_ok=True)
                 write_json(finished, record)
-            records[sequence.name] = read_json(finished)
+            records[sequence.name] = read_record(finished)
             if objects := all_objects(records):
                 bar.set_postfix_str(f"J&F {100 * davis_measure(objects)['J&F-Mean']:.1f}")
     return records
+
+
+def read_record(path: Path) -> Record:
+    """A finished sequence's record; UserError if it is damaged."""
+    record = read_json(path)
+    if record.keys() != {"frames", "seconds", "objects"}:
+        raise UserError(f"{path}: damaged (not a sequence's record); pass --overwrite to start anew")
+    return record
 
 
 def propagate_one(
@@ -144,12 +154,16 @@ def propagate_one(
     return {"frames": len(sequence.frames), "seconds": seconds, "objects": scores if sequence.scored else {}}
 
 
-def score_all(sequences: list[Sequence], folder: Path) -> dict[str, Record]:
-    """Score masks that exist already, the sequences in parallel; records by name."""
+def find_predictions(sequences: list[Sequence], folder: Path) -> list[list[Path]]:
+    """The predicted masks of each sequence, one file per frame; UserError if any is missing or cannot be scored."""
     unscored = [sequence.name for sequence in sequences if not sequence.scored]
     if unscored:
         raise UserError(f"--predictions: {', '.join(unscored)} cannot be scored without a true mask for every frame")
-    masks = [list_predictions(folder / sequence.name, sequence) for sequence in sequences]
+    return [list_predictions(folder / sequence.name, sequence) for sequence in sequences]
+
+
+def score_all(sequences: list[Sequence], masks: list[list[Path]]) -> dict[str, Record]:
+    """Score masks that exist already (`find_predictions`), the sequences in parallel; records by name."""
     with ProcessPoolExecutor() as pool:
         records = list(tqdm(pool.map(score_one, sequences, masks), total=len(sequences), unit="sequence"))
     return {sequence.name: record for sequence, record in zip(sequences, records, strict=True)}
@@ -193,8 +207,8 @@ def write_results(savepath: Path, subset: str, description: dict, records: dict[
     if objects:
         official, legacy = davis_measure(objects), legacy_measure(objects)
         results |= {"official": official, "legacy": legacy}
-        write_text(savepath / f"global_results-{subset}.csv", csv_text([official]))
-        write_text(savepath / f"per-sequence_results-{subset}.csv", csv_text(object_rows(records)))
+        write_csv(savepath / f"global_results-{subset}.csv", [official])
+        write_csv(savepath / f"per-sequence_results-{subset}.csv", object_rows(records))
         print_scores(records, official, legacy)
     else:
         print(f"no ground truth to score against: masks are in {savepath / 'benchmark'}")
@@ -210,12 +224,6 @@ def object_rows(records: dict[str, Record]) -> list[dict]:
     ]
 
 
-def csv_text(rows: list[dict]) -> str:
-    """Rows of one kind as CSV with a header."""
-    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-    return "".join(",".join(map(str, line)) + "\n" for line in lines)
-
-
 def print_scores(records: dict[str, Record], official: dict[str, float], legacy: dict[str, float]) -> None:
     """The scores in percent: objects, then both measures."""
     for row in object_rows(records):
@@ -223,17 +231,6 @@ def print_scores(records: dict[str, Record], official: dict[str, float], legacy:
     for name, measure in (("DAVIS (official)", official), ("legacy (pooled)", legacy)):
         figures = "  ".join(f"{key.removesuffix('-Mean')} {100 * value:.1f}" for key, value in measure.items())
         print(f"{name:<24} {figures}")
-
-
-def versions() -> dict[str, str]:
-    """What the numbers may depend on."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-        "processor": platform.processor() or platform.machine(),
-    }
 
 
 if __name__ == "__main__":

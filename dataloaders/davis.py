@@ -1,5 +1,6 @@
 """DAVIS-2016 and DAVIS-2017: which sequences there are, their frames and their masks (REFERENCE §9)."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +66,10 @@ def require_size(path: Path, image: np.ndarray, size: tuple[int, int]) -> None:
 
 def load_sequences(root: Path, year: int, subset: str, names: list[str] | None = None) -> list[Sequence]:
     """The sequences of `ImageSets/<year>/<subset>.txt`, or those of `names`, in the list's order."""
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise UserError(f"--datapath {root}: no such folder")
+    if subset != Path(subset).name:
+        raise UserError(f"--set {subset}: must be the plain name of a list in ImageSets/{year}, without .txt")
     listed = _read_list(root / "ImageSets" / str(year) / f"{subset}.txt")
     unknown = [name for name in names or [] if name not in listed]
     if unknown:

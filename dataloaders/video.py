@@ -1,7 +1,9 @@
 """Frames and masks read from files, and refused in words when they are not what they should be."""
 
 import io
+import os
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -11,13 +13,17 @@ from PIL import Image, UnidentifiedImageError
 from utils.errors import UserError
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for bad files
 END_MARKERS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}  # how a whole JPEG or PNG ends, by how it begins
 
 
 def read_frame(path: Path) -> np.ndarray:
     """A frame as OpenCV decodes it, BGR uint8 [H, W, 3]; UserError if it is not a whole image."""
     data = _read_bytes(path)
-    frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    try:
+        frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:  # a header that claims more pixels than OpenCV takes
+        frame = None
     if frame is None:
         raise UserError(f"{path}: not an image that can be decoded ({len(data)} bytes); replace the file")
     if not data.endswith(END_MARKERS.get(data[:2], b"")):
@@ -32,7 +38,7 @@ def read_mask(path: Path) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             mode = image.mode
             ids = np.array(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except UNDECODABLE as error:
         raise UserError(f"{path}: not a mask that can be decoded ({_reason(error)}); replace the file") from error
     if mode not in ("P", "L", "1"):
         raise UserError(f"{path}: a mask must be an indexed or 8-bit grey image of object ids, not {mode}; convert it")
@@ -41,12 +47,16 @@ def read_mask(path: Path) -> np.ndarray:
 
 def list_frames(folder: Path) -> list[Path]:
     """The frames of a folder in the order of their numbers."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder of frames")
     frames = [path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES]
     if not frames:
         raise UserError(f"{folder}: holds no frames ({', '.join(FRAME_SUFFIXES)})")
-    return in_order(frames)
+    frames = in_order(frames)
+    for frame, following in pairwise(frames):
+        if frame.stem == following.stem:
+            raise UserError(f"{frame} and {following.name}: two frames of one number; remove one of them")
+    return frames
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:
@@ -68,9 +78,11 @@ def _require_whole(path: Path, data: bytes) -> None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except UNDECODABLE as error:
         raise UserError(f"{path}: the image is damaged ({_reason(error)}); replace the file") from error
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).replace(repr(io.BytesIO), "") or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # its text names the object that the file was read through
+        return "unknown format"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

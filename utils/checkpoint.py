@@ -1,6 +1,8 @@
 """Checkpoint files: read without running anything in them, and fitted to a network strictly (REFERENCE §5)."""
 
 import hashlib
+import os
+import warnings
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,19 +21,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     The file is a dict with `state_dict`, and is never unpickled beyond tensors and plain values. Large files are
     mapped, so that what is not used (a training queue) costs no memory.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"checkpoint {path}: no such file; scripts/download_checkpoints.py fetches the released ones")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings(action="ignore"):  # of foreign formats, which are refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # whatever a damaged or hostile file makes the reader stumble over
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"checkpoint {path}: cannot be read as PyTorch weights ({reason})") from error
+        raise UserError(f"checkpoint {path}: cannot be read as PyTorch weights ({_reason(error)})") from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(
             f"checkpoint {path}: must be a dict whose 'state_dict' holds tensors; it holds {_kind(content)}"
         )
-    return state
+    return {str(name): value for name, value in state.items()}
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], path: Path, *, unused: Iterable[str] = ()) -> None:
@@ -40,7 +42,7 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], path: Path, *, unus
     path: the file they came from, for the errors.
     """
     unused = tuple(unused)
-    state = {str(name): value for name, value in state.items() if not str(name).startswith(unused)}
+    state = {name: value for name, value in state.items() if not name.startswith(unused)}
     wanted = model.state_dict()
     unknown, missing = sorted(state.keys() - wanted.keys()), sorted(wanted.keys() - state.keys())
     if unknown or missing:
@@ -53,7 +55,12 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], path: Path, *, unus
     ]
     if misfits:
         raise UserError(f"checkpoint {path}: wrong shapes: {_shown(misfits)}")
-    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    odd = [
+        name for name, value in state.items() if value.is_meta or value.is_complex() or value.layout != torch.strided
+    ]
+    if odd:
+        raise UserError(f"checkpoint {path}: not plain tensors of real numbers: {_shown(odd)}")
+    broken = [name for name, value in state.items() if not torch.isfinite(value.to(wanted[name].dtype)).all()]
     if broken:
         raise UserError(f"checkpoint {path}: not finite: {_shown(broken)}; its training diverged, use an earlier one")
     model.load_state_dict(state)
@@ -63,6 +70,12 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    if "weights_only" in str(error):  # PyTorch's text goes on to advise loading the file all the same
+        return "it holds other things than tensors and plain values"
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _kind(content: object) -> str:

@@ -26,4 +26,4 @@ def run(main: Callable[[], None]) -> None:
 
 def warn(message: str) -> None:
     """Tell the user, in one line on stderr, of something that is allowed but probably not meant."""
-    sys.stderr.write(f"warning: {message}\n")
+    sys.stderr.write("warning: " + " ".join(message.split()) + "\n")

@@ -42,7 +42,7 @@ def _claim(path: Path, arguments: dict, outputs: Iterable[str], overwrite: bool)
     if overwrite:
         for name in (RECORD, *outputs):
             for found in path.glob(name):
-                shutil.rmtree(found) if found.is_dir() else found.unlink()
+                shutil.rmtree(found) if found.is_dir() and not found.is_symlink() else found.unlink()
     elif (path / RECORD).exists():
         _require_same(path, arguments)
         return
@@ -75,8 +75,13 @@ def write_json(path: Path, content: dict) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """A CSV file of rows with the same names, which are its header; either whole or not there."""
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    write_text(path, "".join(",".join(map(str, line)) + "\n" for line in lines))
+
+
 def write_text(path: Path, text: str) -> None:
-    """A text file that is either whole or not there."""
     partial = path.with_name(path.name + ".part")
     partial.write_text(text)
     partial.replace(path)
