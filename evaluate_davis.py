@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,22 @@ import torch
 from tqdm import tqdm
 
 from dataloaders.davis import Sequence, list_predictions, load_sequences, read_ids, require_size
+from evaluation import load_propagator
 from functional.color import normalised_lab
-from functional.correlation import BACKENDS, correlate
+from functional.correlation import BACKENDS
 from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scores, legacy_measure, object_summary
-from models.liir import LIIR, TRAINING_ONLY, for_inference
-from models.propagation import REFERENCE_POLICIES, Propagation, Propagator
-from utils.checkpoint import load_weights, read_state_dict, sha256
-from utils.device import peak_memory, select_device, versions
-from utils.errors import UserError, run, warn
+from models.propagation import REFERENCE_POLICIES, Propagator
+from utils.checkpoint import sha256
+from utils.device import describe_device, peak_memory, select_device, versions
+from utils.errors import UserError, run
 from utils.options import ArgumentParser, add_model_options, add_savepath_options, comma_separated
 from utils.savepath import open_savepath, read_json, write_csv, write_json
 from utils.visualize import VideoWriter, overlay, write_mask
 
 OUTPUTS = ("benchmark", "sequences", "overlay", "global_results-*.csv", "per-sequence_results-*.csv", "results.json")
-Record = dict[str, Any]  # of one sequence: "frames", "seconds" of propagation, "objects": id -> ObjectScores
+Record = dict[
+    str, Any
+]  # of one sequence: "frames", "seconds" and "peak_memory" of propagation, "objects": id -> ObjectScores
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -53,18 +54,21 @@ def main() -> None:
     """Propagate (or take the masks of --predictions), score, summarise."""
     arguments = parse_arguments()
     sequences = load_sequences(arguments.datapath, arguments.year, arguments.set, arguments.sequences)
-    description = describe(arguments)
     if arguments.predictions is None:
-        require_backend(arguments.backend)
         device = select_device(arguments.device)
-        model = load_model(arguments.resume, device, usemomen=arguments.usemomen)
-        description["checkpoint"] = sha256(arguments.resume)
-        propagation = Propagation.released(
-            momentum=arguments.usemomen, compact=arguments.compact, references=arguments.ref
+        start = load_propagator(
+            arguments.resume,
+            device,
+            usemomen=arguments.usemomen,
+            compact=arguments.compact,
+            policy=arguments.ref,
+            backend=arguments.backend,
         )
-        start = partial(Propagator, model.encode, propagation, backend=arguments.backend)
+        identity = {"checkpoint_sha256": sha256(arguments.resume), "device": describe_device(device)}
     else:
         masks = find_predictions(sequences, arguments.predictions)
+        identity = {}
+    description = describe(vars(arguments)) | identity
     with open_savepath(arguments.savepath, description, outputs=OUTPUTS, overwrite=arguments.overwrite) as savepath:
         if arguments.predictions is None:
             records = propagate_all(sequences, start, savepath, device=device, draw=arguments.overlay)
@@ -73,31 +77,13 @@ def main() -> None:
         write_results(savepath, arguments.set, description, records)
 
 
-def describe(arguments: argparse.Namespace) -> dict:
+def describe(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments as JSON values: two runs of one description are the same run."""
-    values = {name: value for name, value in vars(arguments).items() if name not in ("savepath", "overwrite")}
+    unused = {"savepath", "overwrite", "predictions"}
+    if arguments["predictions"] is not None:
+        unused = {"savepath", "overwrite", "resume", "compact", "usemomen", "ref", "device", "backend", "overlay"}
+    values = {name: value for name, value in arguments.items() if name not in unused}
     return {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in values.items()}
-
-
-def require_backend(name: str) -> None:
-    """UserError unless a correlation backend can be used here."""
-    try:
-        correlate(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), radius=0, backend=name)
-    except ImportError as error:
-        raise UserError(f"--backend {name}: {error}; run scripts/install_sampler.sh or use native") from error
-
-
-def load_model(path: Path, device: torch.device, *, usemomen: bool) -> LIIR:
-    """The encoder and pixel head in a checkpoint, ready for inference."""
-    state = read_state_dict(path)
-    momentum = any(name.startswith("conv_semantic_k.") for name in state)
-    if usemomen and not momentum:
-        warn(f"--usemomen, but {path} was trained without inter-video negatives (it has no conv_semantic_k)")
-    if momentum and not usemomen:
-        warn(f"{path} was trained with inter-video negatives (it has conv_semantic_k); evaluate it with --usemomen")
-    model = LIIR()
-    load_weights(model, state, path, unused=TRAINING_ONLY)
-    return for_inference(model, device)
 
 
 def propagate_all(
@@ -124,7 +110,7 @@ def propagate_all(
 def read_record(path: Path) -> Record:
     """A finished sequence's record; UserError if it is damaged."""
     record = read_json(path)
-    if record.keys() != {"frames", "seconds", "objects"}:
+    if record.keys() != {"frames", "seconds", "peak_memory", "objects"}:
         raise UserError(f"{path}: damaged (not a sequence's record); pass --overwrite to start anew")
     return record
 
@@ -151,7 +137,12 @@ def propagate_one(
             if index and sequence.scored:
                 add_scores(scores, sequence, index, mask)
             bar.update()
-    return {"frames": len(sequence.frames), "seconds": seconds, "objects": scores if sequence.scored else {}}
+    return {
+        "frames": len(sequence.frames),
+        "seconds": seconds,
+        "peak_memory": peak_memory(device),
+        "objects": scores if sequence.scored else {},
+    }
 
 
 def find_predictions(sequences: list[Sequence], folder: Path) -> list[list[Path]]:
@@ -201,7 +192,7 @@ def write_results(savepath: Path, subset: str, description: dict, records: dict[
     results = {"arguments": description, "versions": versions(), "sequences": records}
     propagated = [record for record in records.values() if "seconds" in record]
     if propagated:
-        results["peak_memory"] = peak_memory()
+        results["peak_memory"] = max(record["peak_memory"] for record in propagated)
         frames = sum(record["frames"] for record in propagated)
         results["seconds_per_frame"] = sum(record["seconds"] for record in propagated) / frames
     if objects:

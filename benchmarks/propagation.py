@@ -45,13 +45,13 @@ def main() -> None:
     parser.add_argument("--resume", type=Path, default=DEFAULT_CHECKPOINT, help="checkpoint")
     parser.add_argument("--json", type=Path, help="file for the results")
     arguments = parser.parse_args()
-    start = peak_memory()["resident"]
+    start = peak_memory(torch.device("cpu"))
     frames, masks = sample_clip()
     rows = measure(encoders(arguments.resume), frames, masks, arguments.runs)
     plain = rows["plain encoder"]
     for name, seconds in rows.items():
         print(f"{name:<45} {seconds:6.2f} s  {seconds / plain:5.2f} x")
-    added = peak_memory()["resident"] - start
+    added = peak_memory(torch.device("cpu")) - start
     print(f"peak memory above the imports {added / 2**20:.0f} MiB; {torch.get_num_threads()} threads")
     if arguments.json:
         result = {"seconds": rows, "peak_memory_added": added, "threads": torch.get_num_threads()}

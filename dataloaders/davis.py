@@ -1,4 +1,4 @@
-"""DAVIS-2016 and DAVIS-2017: which sequences there are, their frames and their masks (REFERENCE §9)."""
+"""DAVIS-2016 and DAVIS-2017: which sequences there are, their frames and their masks (docs/method.md §9)."""
 
 import os
 from collections.abc import Iterator

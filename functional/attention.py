@@ -1,4 +1,4 @@
-"""Local attention over all references at once: the step that carries labels from frame to frame (REFERENCE §3)."""
+"""Local attention over all references at once: the step that carries labels from frame to frame (docs/method.md §3)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def attend(
     offsets: per reference None, for windows centred on their queries, or the centres' shifts [B, 2, H, W].
     prior: applied to the weights of each window (`compactness_prior`).
     """
-    groups = _group(keys, values, radius, offsets or [None] * keys.shape[1])
+    groups = _group(keys, values, radius, [None] * keys.shape[1] if offsets is None else offsets)
     if backend == "native":
         return _attend_by_tile(query, groups, prior)
     return _attend_by_reference(query, groups, prior, backend)

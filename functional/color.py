@@ -1,4 +1,4 @@
-"""Frames as the network sees them: normalised Lab (REFERENCE §2)."""
+"""Frames as the network sees them: normalised Lab (docs/method.md §2)."""
 
 import cv2
 import numpy as np

@@ -1,11 +1,14 @@
-"""The compactness prior: a query's weights should gather around at most two points (LIIR, section 3.4)."""
+"""The compactness prior: a query's weights should gather around at most two points (docs/method.md §3)."""
 
 import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 PEAK_AT_TEST = 0.1  # a window whose largest weight exceeds this is replaced
+PEAK_IN_TRAINING = 0.5  # a window whose largest weight exceeds this is pulled towards its Gaussians
+LOSS_SCALE = 20.0  # of both sides of the smooth L1 loss
 SIGMA = 1.0  # width of the Gaussians, in cells
 
 
@@ -38,3 +41,14 @@ def compactness_prior(weights: Tensor) -> Tensor:
     if not len(rows):
         return weights
     return weights.index_put((peaked,), two_gaussians(rows))
+
+
+def compactness_loss(weights: Tensor) -> Tensor:
+    """In training: smooth L1 between peaked windows and their two Gaussians, mean over all windows' cells.
+
+    weights: [B, P*P, H, W], after the softmax. The gradient goes through the weights alone.
+    """
+    windows = weights.movedim(1, -1)
+    rows = windows[windows.detach().amax(-1) > PEAK_IN_TRAINING]  # [N, P*P]
+    loss = F.smooth_l1_loss(LOSS_SCALE * rows, LOSS_SCALE * two_gaussians(rows), reduction="sum")
+    return loss / weights.numel()

@@ -1,4 +1,4 @@
-"""Local correlation of two feature maps, by one of several backends (REFERENCE §3)."""
+"""Local correlation of two feature maps, by one of several backends (docs/method.md §3)."""
 
 from collections.abc import Iterator
 

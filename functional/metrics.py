@@ -1,4 +1,4 @@
-"""The DAVIS measures: region similarity J, boundary accuracy F, and their summaries (REFERENCE §9)."""
+"""The DAVIS measures: region similarity J, boundary accuracy F, and their summaries (docs/method.md §9)."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -90,7 +90,10 @@ def object_summary(scores: ObjectScores) -> dict[str, float]:
 
 
 def davis_measure(objects: Sequence[ObjectScores]) -> dict[str, float]:
-    """The official measure: the mean over objects of their summaries; J&F is the mean of both means."""
+    """The official measure: the mean over objects of their summaries; J&F is the mean of both means.
+
+    Reference: reports `legacy_measure` alone.
+    """
     summaries = [object_summary(scores) for scores in objects]
     means = {name: float(np.mean([summary[name] for summary in summaries])) for name in summaries[0]}
     return {"J&F-Mean": (means["J-Mean"] + means["F-Mean"]) / 2, **means}

@@ -48,7 +48,7 @@ def tiles(height: int, width: int) -> Iterator[Tile]:
             yield Tile(top, left, min(TILE_HEIGHT, height - top), min(TILE_WIDTH, width - left))
 
 
-def window_cells(radius: int, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Tensor:
+def displacements(radius: int, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """(dx, dy) of every cell of a window, row-major, [P*P, 2]."""
     steps = torch.arange(-radius, radius + 1, device=device, dtype=dtype)
     dy, dx = torch.meshgrid(steps, steps, indexing="ij")
@@ -92,7 +92,7 @@ class Windows:
 
 
 class ShiftedWindows:
-    """Windows of one reference, centred at query + offset and read bilinearly (REFERENCE §3, long-range search).
+    """Windows of one reference, centred at query + offset and read bilinearly (docs/method.md §3, long-range search).
 
     A dot product is linear in the key, so a bilinear window of logits is the bilinear mix of the (P+1)×(P+1) integer
     logits around ⌊query + offset⌋, and the same holds, transposed, for the weights: no feature is interpolated.

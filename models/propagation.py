@@ -1,4 +1,4 @@
-"""Labels carried through a video: which frames are remembered, and one step (REFERENCE §4, §5)."""
+"""Labels carried through a video: which frames are remembered, and one step (docs/method.md §4, §5)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ class Propagation:
     search: bool = True  # search old references before attending
     prior: bool = False  # compactness prior on every window
     foreground_gain: float = 1.0  # multiplies the values of all channels but the background
-    references: int = 0  # policy: 0 first, sixth and recent; 1 first and recent; 2 the last frame alone
+    policy: int = 0  # which reference frames: 0 first, sixth and recent; 1 first and recent; 2 the last frame alone
     radius: int = 14
 
     @classmethod
-    def released(cls, *, momentum: bool, compact: bool, references: int = 0) -> "Propagation":
-        """The released model evaluated with `--usemomen` (momentum) and `--compact` (REFERENCE §5)."""
+    def released(cls, *, momentum: bool, compact: bool, policy: int = 0) -> "Propagation":
+        """The released model evaluated with `--usemomen` (momentum) and `--compact` (docs/method.md §5)."""
         if momentum and compact:
-            return cls(search=False, prior=True, foreground_gain=1.05, references=references)
-        return cls(prior=compact, references=references)
+            return cls(search=False, prior=True, foreground_gain=1.05, policy=policy)
+        return cls(prior=compact, policy=policy)
 
 
 def reference_frames(target: int, policy: int) -> list[int]:
@@ -92,8 +92,9 @@ class Propagator:
     def step(self, frame: Tensor, labels: Tensor | None = None) -> Prediction:
         """The labels of the next frame.
 
-        frame: [3, H, W]. labels: [H, W], 0 the background, 1 … K-1 objects; needed with the first frame, and whenever
-        given they are what is remembered of this frame.
+        frame: normalised Lab [3, H, W] of any size. labels: [H, W], 0 the background, 1 … K-1 objects; needed with
+        the first frame, and whenever given they are what is remembered of this frame.
+        Reference: encodes all reference frames again at every step, and has room for 6 objects.
         """
         if labels is None and not self.memory:
             raise ValueError("the first frame needs labels")
@@ -112,7 +113,7 @@ class Propagator:
 
     def _attend(self, features: Tensor) -> Tensor:
         """Soft labels [K, h, w] of the frame with these features [1, C, h, w]."""
-        frames = reference_frames(self.frame, self.propagation.references)
+        frames = reference_frames(self.frame, self.propagation.policy)
         memories = [self.memory[frame] for frame in frames]
         values = torch.stack([self._one_hot(memory.labels) for memory in memories])[None]
         values[:, :, 1:] *= self.propagation.foreground_gain

@@ -1,4 +1,4 @@
-"""The encoder: ResNet-18 at stride 4 with a learned absolute position embedding (LIIR, section 3.3; REFERENCE §1)."""
+"""The encoder: ResNet-18 at stride 4 with a learned absolute position embedding (docs/method.md §1)."""
 
 import math
 
@@ -56,13 +56,15 @@ class ResNet18(nn.Module):
             if isinstance(module, BasicBlock):
                 nn.init.zeros_(module.bn2.weight)
 
-    def position_embedding(self, height: int, width: int) -> Tensor:
-        """The embedding on a stem grid of another size, [1, 64, height, width]."""
-        if (height, width) == tuple(self.pos_embed1.shape[2:]):
-            return self.pos_embed1
-        return F.interpolate(self.pos_embed1, (height, width), mode="bicubic", align_corners=False)
-
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, position: Tensor | None = None) -> Tensor:
+        """position: an embedding [1, 64, h, w] to add instead of the learned one."""
         x = self.relu(self.bn1(self.conv1(frames)))
-        x = x + self.position_embedding(*x.shape[2:])
+        x = x + resize_embedding(self.pos_embed1 if position is None else position, *x.shape[2:])
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+
+def resize_embedding(embedding: Tensor, height: int, width: int) -> Tensor:
+    """A position embedding [1, C, h, w] on a grid of another size, [1, C, height, width]."""
+    if embedding.shape[2:] == (height, width):
+        return embedding
+    return F.interpolate(embedding, (height, width), mode="bicubic", align_corners=False)

@@ -13,7 +13,7 @@ package=spatial-correlation-sampler
 version=0.5.0
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-die() { echo "install_sampler: $*" >&2; exit 1; }
+die() { echo "install_sampler: $*" >&2; exit 2; }
 
 # Runs the installed sampler on numbers worked out by hand, on the GPU too where one is visible, and
 # prints the versions. A failure of any kind, even a crash, means it is not usable with this torch.

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import evaluate_davis
+import evaluation
 from tests.builders import (
     Outcome,
     become_16_bit,
@@ -54,7 +55,7 @@ def checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def one_model() -> Iterator[None]:
     """The checkpoint does not change here: it is loaded once."""
-    with patch.object(evaluate_davis, "load_model", cache(evaluate_davis.load_model)):
+    with patch.object(evaluation, "load_model", cache(evaluation.load_model)):
         yield
 
 
@@ -379,6 +380,7 @@ def without_times(savepath: Path) -> dict:
     records = [json.loads(contents.pop(name)) for name in sorted(contents) if name.startswith("sequences/")]
     for record in (*records, *results["sequences"].values()):
         assert record.pop("seconds") > 0
+        assert record.pop("peak_memory") > 0
     for name in ("seconds_per_frame", "peak_memory"):
         del results[name]
     return {"results": results, "records": records, **contents}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evaluate_davis import load_model
+from evaluation import load_model
 from models.liir import LIIR, TRAINING_ONLY
 from tests.builders import (
     Outcome,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import evaluate_davis
+import evaluation
 from dataloaders.davis import list_predictions, load_sequences, read_ids, require_size
 from dataloaders.video import list_frames, read_frame, read_mask
 from tests.builders import (
@@ -50,7 +50,7 @@ def checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def one_model() -> Iterator[None]:
     """The checkpoint does not change here: it is loaded once."""
-    with patch.object(evaluate_davis, "load_model", cache(evaluate_davis.load_model)):
+    with patch.object(evaluation, "load_model", cache(evaluation.load_model)):
         yield
 
 

@@ -1,4 +1,4 @@
-"""The DAVIS measures against a plain oracle, hand-computed values and the official tool's numbers (REFERENCE §9)."""
+"""The DAVIS measures against a plain oracle, hand-computed values and the official tool (docs/method.md §9)."""
 
 import csv
 import json

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from models.liir import LIIR, TRAINING_ONLY, for_inference
+from models.resnet import resize_embedding
 from tests.conftest import FIXTURES
 
 STAGES = {
@@ -58,7 +59,6 @@ def test_stride_is_four(size):
 
 
 def test_position_embedding_is_resized():
-    backbone = LIIR().feature_extraction
-    nn.init.normal_(backbone.pos_embed1)
-    assert backbone.position_embedding(128, 128) is backbone.pos_embed1
-    assert backbone.position_embedding(240, 427).shape == (1, 64, 240, 427)
+    embedding = torch.randn(1, 64, 128, 128)
+    assert resize_embedding(embedding, 128, 128) is embedding
+    assert resize_embedding(embedding, 240, 427).shape == (1, 64, 240, 427)

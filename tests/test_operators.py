@@ -13,6 +13,10 @@ from functional.search import expected_offset, search_dilation
 from functional.windows import ShiftedWindows, Tile, Windows, from_subgrids, tiles, to_subgrids
 from tests import dense
 
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
+]
 SIZES = [(1, 1), (1, 9), (7, 1), (3, 5), (8, 16), (9, 17), (20, 37)]
 
 
@@ -32,6 +36,26 @@ def problem(size: tuple[int, int], *, batch: int = 2, references: int = 3, chann
     query = normal(batch, channels, *size)
     keys = normal(batch, references, channels, *size, seed=1)
     return query, keys, normal(batch, references, labels, *size, seed=2)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_operators_on_any_device(device, backend):
+    """Forward and backward of the correlation, the search and the attention."""
+    parts = [part.to(device).requires_grad_() for part in problem((9, 17))]
+    query, keys, values = parts
+    offset = expected_offset(query, keys[:, 0], 2, 2, backend=backend)
+    offsets = [offset, None, None]
+    result = attend(query, keys, values, 2, offsets=offsets, prior=compactness_prior, backend=backend)
+    copies = [part.detach().cpu().requires_grad_() for part in parts]
+    query, keys, values = copies
+    offsets = [dense.expected_offset(query, keys[:, 0], 2, 2), None, None]
+    expected = dense.attend(query, keys, values, 2, offsets, lambda weights: weights)
+    plain = attend(*parts, 2, offsets=[offset, None, None], backend=backend)
+    torch.testing.assert_close(plain.cpu(), expected)
+    assert result.device.type == device
+    found = torch.autograd.grad(plain.square().sum(), parts)
+    for ours, theirs in zip(found, torch.autograd.grad(expected.square().sum(), copies), strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs)
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 3])

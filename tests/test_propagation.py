@@ -13,7 +13,7 @@ STRIDE = 4
 
 
 def expected_references(target: int, policy: int) -> list[int]:
-    """REFERENCE §4, word by word."""
+    """docs/method.md §4, word by word."""
     recent = {target - back for back in (1, 3, 5) if target - back > 0}
     if policy == 0:
         return sorted({0} | ({5} if target > 5 else set()) | recent)
@@ -55,7 +55,7 @@ def test_reference_frames(target, policy):
 @pytest.mark.parametrize("policy", range(3))
 def test_each_frame_is_encoded_once_and_memory_is_constant(policy):
     encode = Recorder()
-    propagator = Propagator(encode, Propagation(references=policy, radius=1))
+    propagator = Propagator(encode, Propagation(policy=policy, radius=1))
     propagator.step(noise(8, 12), halves(8, 12))
     held = []
     for t in range(1, 40):
@@ -113,7 +113,7 @@ def test_empty_channels_change_nothing():
 
 
 def test_labels_given_later_are_remembered():
-    propagator = Propagator(patches, Propagation(radius=1, references=2))
+    propagator = Propagator(patches, Propagation(radius=1, policy=2))
     frame = noise(16, 24)
     propagator.step(frame, torch.zeros(16, 24, dtype=torch.int64))
     assert not propagator.step(frame).mask.any()
@@ -131,7 +131,7 @@ def test_wrong_use_is_refused():
 
 def test_the_released_models_differ_in_three_fields():
     plain = Propagation.released(momentum=False, compact=False)
-    assert plain == Propagation(search=True, prior=False, foreground_gain=1.0, references=0, radius=14)
+    assert plain == Propagation(search=True, prior=False, foreground_gain=1.0, policy=0, radius=14)
     assert Propagation.released(momentum=True, compact=False) == plain
     assert Propagation.released(momentum=False, compact=True) == Propagation(prior=True)
     both = Propagation.released(momentum=True, compact=True)

@@ -115,6 +115,20 @@ def test_refused_foreign_folder_is_refused_again(savepath):
             take(savepath)
 
 
+def test_overwrite_deletes_nothing_of_a_foreign_folder(savepath):
+    (savepath / "masks").mkdir(parents=True)
+    (savepath / "masks" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="new or empty"):
+        take(savepath, overwrite=True)
+    assert files(savepath) == {"masks/mine.txt": b"mine"}
+
+
+def test_folder_of_other_runs_is_taken(savepath):
+    take(savepath / "earlier")
+    take(savepath)
+    assert files(savepath).keys() == {"run.json", "earlier/run.json"}
+
+
 def test_overwrite_starts_anew_and_deletes_known_outputs_alone(savepath):
     take(savepath)
     for name in ("masks/bear/00000.png", "val.csv", "mine/val.csv", "masks.txt", "notes.md"):
@@ -278,7 +292,7 @@ def test_another_checkpoint_under_the_same_name_is_refused(data, savepath, tmp_p
     require_success(evaluate(*command))
     before = files(savepath)
     write_checkpoint(path, weights(1))
-    require_refusal(evaluate(*command), f"--savepath {savepath}", "checkpoint was")
+    require_refusal(evaluate(*command), f"--savepath {savepath}", "checkpoint_sha256 was")
     assert files(savepath) == before
     require_success(evaluate(*command, "--overwrite"))
     assert files(savepath)["benchmark/bear/00002.png"] != before["benchmark/bear/00002.png"]

@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running anything in them, and fitted to a network strictly (REFERENCE §5)."""
+"""Checkpoint files: read without running anything in them, and fitted to a network strictly (docs/method.md §5)."""
 
 import hashlib
 import os

@@ -1,14 +1,15 @@
 """What a script runs on: its device, with float32 arithmetic that means float32, and the versions of its libraries."""
 
+import importlib.metadata
 import platform
 import resource
 import sys
 
-import cv2
-import numpy as np
 import torch
 
 from utils.errors import UserError
+
+LIBRARIES = ("torch", "numpy", "opencv-python-headless", "opencv-python", "pillow", "av", "spatial-correlation-sampler")
 
 
 def select_device(name: str | None) -> torch.device:
@@ -23,21 +24,31 @@ def select_device(name: str | None) -> torch.device:
     return device
 
 
-def versions() -> dict[str, str]:
-    """What numbers may depend on."""
+def describe_device(device: torch.device) -> str:
+    """The device's name, such as `cpu` or `cuda: NVIDIA H100`; an index does not change results."""
+    return f"cuda: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
+
+
+def versions() -> dict[str, str | None]:
+    """What numbers may depend on; None where it is not installed."""
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
         "processor": platform.processor() or platform.machine(),
+        "cuda": torch.version.cuda,
+        **{name: _version(name) for name in LIBRARIES},
     }
 
 
-def peak_memory() -> dict[str, int]:
-    """The most memory this process has held so far, in bytes: resident, and allocated on CUDA."""
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most memory held so far, in bytes: allocated on a CUDA device, or resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
-    peak = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-    if torch.cuda.is_initialized():
-        peak["cuda"] = torch.cuda.max_memory_allocated()
-    return peak
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

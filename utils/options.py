@@ -11,11 +11,18 @@ DEFAULT_CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "liir.pt"
 REFERENCE_HELP = "references: 0 the first, sixth and recent frames; 1 the first and recent ones; 2 the last one"
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but not those that say nothing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """argparse's parser, with defaults in its help and every mistake raised as a `UserError`."""
 
     def __init__(self, **settings) -> None:
-        settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        settings.setdefault("formatter_class", _Help)
         super().__init__(**settings)
 
     def error(self, message: str) -> NoReturn:

@@ -18,8 +18,8 @@ LOCK = ".lock"
 def open_savepath(path: Path, arguments: dict, *, outputs: Iterable[str], overwrite: bool):
     """Hold the folder `path` for a run with these arguments (JSON values) while in the context.
 
-    A new or empty folder is taken. One whose run had the same arguments is continued; another is refused, unless
-    `overwrite`, which first deletes the names in `outputs` and nothing else.
+    A folder that is new, or holds nothing but other runs' folders, is taken. One whose run had the same arguments is
+    continued; another is refused, unless `overwrite`, which first deletes that run's `outputs` and nothing else.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -39,16 +39,18 @@ def open_savepath(path: Path, arguments: dict, *, outputs: Iterable[str], overwr
 
 
 def _claim(path: Path, arguments: dict, outputs: Iterable[str], overwrite: bool) -> None:
-    if overwrite:
-        for name in (RECORD, *outputs):
+    if not (path / RECORD).exists():
+        foreign = [entry for entry in path.iterdir() if entry.name != LOCK and not (entry / RECORD).exists()]
+        if foreign:
+            raise UserError(f"--savepath {path}: holds {foreign[0].name}, not of a run; name a new or empty folder")
+        write_json(path / RECORD, arguments)
+    elif overwrite:
+        for name in outputs:
             for found in path.glob(name):
                 shutil.rmtree(found) if found.is_dir() and not found.is_symlink() else found.unlink()
-    elif (path / RECORD).exists():
+        write_json(path / RECORD, arguments)
+    else:
         _require_same(path, arguments)
-        return
-    elif any(entry.name != LOCK for entry in path.iterdir()):
-        raise UserError(f"--savepath {path}: holds files of something else; name another, or pass --overwrite")
-    write_json(path / RECORD, arguments)
 
 
 def _require_same(path: Path, arguments: dict) -> None:

@@ -1,0 +1,44 @@
+"""What every evaluation starts with: a released configuration, loaded from its checkpoint."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from functional.correlation import correlate
+from models.liir import LIIR, TRAINING_ONLY, for_inference
+from models.propagation import Propagation, Propagator
+from utils.checkpoint import load_weights, read_state_dict
+from utils.errors import UserError, warn
+
+
+def load_propagator(
+    checkpoint: Path, device: torch.device, *, usemomen: bool, compact: bool, policy: int, backend: str
+) -> Callable[[], Propagator]:
+    """What starts the propagation of a sequence with a checkpoint, in one of the released configurations."""
+    require_backend(backend)
+    model = load_model(checkpoint, device, usemomen=usemomen)
+    propagation = Propagation.released(momentum=usemomen, compact=compact, policy=policy)
+    return partial(Propagator, model.encode, propagation, backend=backend)
+
+
+def require_backend(name: str) -> None:
+    """UserError unless a correlation backend can be used here."""
+    try:
+        correlate(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), radius=0, backend=name)
+    except ImportError as error:
+        raise UserError(f"--backend {name}: {error}; run scripts/install_sampler.sh or use native") from error
+
+
+def load_model(path: Path, device: torch.device, *, usemomen: bool) -> LIIR:
+    """The encoder and pixel head in a checkpoint, ready for inference."""
+    state = read_state_dict(path)
+    momentum = any(name.startswith("conv_semantic_k.") for name in state)
+    if usemomen and not momentum:
+        warn(f"--usemomen, but {path} holds no key head (conv_semantic_k): it may not be an inter-video model")
+    if momentum and not usemomen:
+        warn(f"{path} holds a key head (conv_semantic_k): if it is an inter-video model, it wants --usemomen")
+    model = LIIR()
+    load_weights(model, state, path, unused=TRAINING_ONLY)
+    return for_inference(model, device)

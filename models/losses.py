@@ -1,0 +1,71 @@
+"""What LIIR minimises: pixel, region and inter-video reconstruction, and compactness (docs/method.md §6)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from functional.compactness import compactness_loss
+from functional.correlation import correlate
+from functional.reconstruction import Negatives, reconstruct, reconstruct_inter, reconstruction_loss
+from models.liir import PairFeatures
+
+PIXEL_RADIUS = 6
+REGION_RADIUS = 3
+REGION_WEIGHT = 0.5
+COLOUR_CHANNELS = (1, 2)  # a and b of Lab; one of them is dropped and reconstructed
+BOTTLENECK_SCALE = 3 / 2  # makes up for the dropped channel
+
+
+def drop_channel(frames: Tensor, channel: int) -> Tensor:
+    """The network's input: Lab frames [B, 3, H, W] without the channel to be reconstructed, the others scaled up."""
+    kept = torch.ones(3, 1, 1, device=frames.device)
+    kept[channel] = 0
+    return frames * kept * BOTTLENECK_SCALE
+
+
+def compute_losses(
+    features: PairFeatures,
+    reference: Tensor,
+    target: Tensor,
+    *,
+    compact: bool,
+    negatives: Negatives | None = None,
+    backend: str = "native",
+) -> dict[str, Tensor]:
+    """The loss and its parts, and the reconstruction of the dropped channel.
+
+    reference, target: that channel of the untouched frames, [B, 1, H, W].
+    """
+    weights = correlate(features.pixel_query, features.pixel_key, PIXEL_RADIUS, backend=backend).softmax(1)
+    stride = reference.shape[-1] // weights.shape[-1]
+    reconstruction = reconstruct(weights, reference[:, :, ::stride, ::stride])  # [B, 1, H/4, W/4]
+    whole = F.interpolate(reconstruction, target.shape[-2:], mode="bilinear", align_corners=False)
+    losses = {"pixel": reconstruction_loss(whole, target)}
+    total = losses["pixel"]
+    if features.region_query is not None:
+        region = reconstruct_region(features, reference, negatives, backend=backend)
+        losses["region"] = reconstruction_loss(region, resize(target, region))
+        losses["region_reconstruction"] = region
+        total = total + REGION_WEIGHT * losses["region"]
+    if compact:
+        losses["compactness"] = compactness_loss(weights)
+        total = total + losses["compactness"]
+    return {"total": total, **losses, "reconstruction": reconstruction}
+
+
+def reconstruct_region(
+    features: PairFeatures, reference: Tensor, negatives: Negatives | None, *, backend: str
+) -> Tensor:
+    """The dropped channel on the region grid, [B, 1, H/8, W/8]; against other videos' keys if there are any."""
+    query, key = features.region_query, features.region_key
+    colours = resize(reference, query)
+    if negatives is None:
+        return reconstruct(correlate(query, key, REGION_RADIUS, backend=backend).softmax(1), colours)
+    return reconstruct_inter(
+        query, key, colours, negatives, REGION_RADIUS, shifted_query=features.shifted_query, backend=backend
+    )
+
+
+def resize(colours: Tensor, like: Tensor) -> Tensor:
+    """Colours [B, 1, H, W] on the grid of another map [B, C, h, w]."""
+    return F.interpolate(colours, like.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,88 @@
+"""Several processes, or one: the only file that touches torch.distributed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all of a training."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and talks."""
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model with gradients averaged over processes, and on several CUDA ones BatchNorm synchronised."""
+        if self.size == 1:
+            return model
+        if self.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            return DistributedDataParallel(model, device_ids=[self.device.index], broadcast_buffers=False)
+        return DistributedDataParallel(model, broadcast_buffers=False)
+
+    def gather(self, part: Tensor) -> Tensor:
+        """The parts of all processes in order, [B, …] -> [size * B, …]; no gradient."""
+        if self.size == 1:
+            return part
+        parts = [torch.empty_like(part) for _ in range(self.size)]
+        dist.all_gather(parts, part.detach().contiguous())
+        return torch.cat(parts)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over processes."""
+        if self.size == 1:
+            return values
+        values = values.detach().clone()
+        dist.all_reduce(values)
+        return values / self.size
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so."""
+        if self.size == 1:
+            return flag
+        raised = torch.tensor([float(flag)], device=self.device)
+        dist.all_reduce(raised, op=dist.ReduceOp.MAX)
+        return bool(raised)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join_world(device: torch.device, local_rank: int | None) -> Iterator[World]:
+    """Join the processes that torchrun or torch.distributed.launch started; alone if there are none.
+
+    local_rank: as old launchers pass it; today's set it in the environment.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        yield World(0, 1, device)
+        return
+    if device.type == "cuda":
+        index = int(os.environ.get("LOCAL_RANK", local_rank or 0))
+        if index >= torch.cuda.device_count():
+            raise UserError(f"{size} processes need a GPU each; there are {torch.cuda.device_count()}: start as many")
+        device = torch.device("cuda", index)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), size, device)
+    finally:
+        dist.destroy_process_group()
