@@ -41,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sequences", type=comma_separated, metavar="A,B", help="only these sequences of the list")
     parser.add_argument("--overlay", action="store_true", help="also write a video of each sequence under its masks")
     parser.add_argument("--predictions", type=Path, metavar="DIR", help="only score the masks DIR/SEQUENCE/00000.png")
-    add_savepath_options(parser)
+    add_savepath_options(parser, default="results")
     arguments = parser.parse_args()
     if arguments.predictions and arguments.overlay:
         parser.error("--overlay draws what is propagated and does not go with --predictions")

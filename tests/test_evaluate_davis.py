@@ -1,6 +1,7 @@
 """The script as its users run it: a folder in the DAVIS layout and a checkpoint go in, masks and scores come out."""
 
 import csv
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def test_what_a_run_writes(finished):
     results = json.loads((savepath / "results.json").read_text())
     assert results["arguments"]["ref"] == 1
     assert len(results["arguments"]["checkpoint_sha256"]) == 64
-    assert results["versions"]["torch"] == torch.__version__
+    assert results["versions"]["torch"] == importlib.metadata.version("torch")
     assert results["seconds_per_frame"] > 0
     assert results["peak_memory"] > 1e8
     assert {len(scores["J"]) for scores in results["sequences"]["clip"]["objects"].values()} == {19}

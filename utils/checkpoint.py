@@ -21,18 +21,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     The file is a dict with `state_dict`, and is never unpickled beyond tensors and plain values. Large files are
     mapped, so that what is not used (a training queue) costs no memory.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"checkpoint {path}: no such file; scripts/download_checkpoints.py fetches the released ones")
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of foreign formats, which are refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # whatever a damaged or hostile file makes the reader stumble over
-        raise UserError(f"checkpoint {path}: cannot be read as PyTorch weights ({_reason(error)})") from error
+    content = _read(path)
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(
-            f"checkpoint {path}: must be a dict whose 'state_dict' holds tensors; it holds {_kind(content)}"
-        )
+        raise UserError(f"checkpoint {path}: needs a 'state_dict' of tensors; it holds {_kind(content)}")
     return {str(name): value for name, value in state.items()}
 
 
@@ -66,10 +58,42 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], path: Path, *, unus
     model.load_state_dict(state)
 
 
+def save(path: Path, content: dict) -> None:
+    """Write a checkpoint that is either whole or, if writing fails, the one that was there before."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as a RuntimeError
+        partial.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written ({error}); what was saved before is kept") from error
+
+
+def read_training_state(path: Path) -> dict:
+    """A training's whole state, as `save` wrote it; UserError if it is anything else."""
+    content = _read(path)
+    if not isinstance(content, dict) or not {"model", "optimizer", "queue", "position"} <= content.keys():
+        raise UserError(f"checkpoint {path}: cannot be resumed, it has no training state; only last.pt files have")
+    return content
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path) -> object:
+    if not os.path.isfile(path):
+        raise UserError(f"checkpoint {path}: no such file; scripts/download_checkpoints.py fetches the released ones")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of foreign formats, which are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # whatever a damaged or hostile file makes the reader stumble over
+        raise UserError(f"checkpoint {path}: cannot be read as PyTorch weights ({_reason(error)})") from error
 
 
 def _reason(error: Exception) -> str:

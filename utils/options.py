@@ -1,9 +1,9 @@
 """The command line: a parser that reports mistakes in one line, and the options scripts share."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from utils.errors import UserError
 
@@ -37,9 +37,9 @@ def comma_separated(text: str) -> list[str]:
     return names
 
 
-def add_savepath_options(parser: ArgumentParser) -> None:
+def add_savepath_options(parser: ArgumentParser, default: str) -> None:
     """Where results go (utils/savepath.py)."""
-    parser.add_argument("--savepath", type=Path, default=Path("results"), help="folder for the results")
+    parser.add_argument("--savepath", type=Path, default=Path(default), help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="delete the results of an earlier run in --savepath")
 
 
@@ -51,3 +51,16 @@ def add_model_options(parser: ArgumentParser, backends: Iterable[str], policies:
     parser.add_argument("--ref", type=int, choices=tuple(policies), default=0, help=REFERENCE_HELP)
     parser.add_argument("--device", help="where to run, such as cpu or cuda:1; CUDA where there is one")
     parser.add_argument("--backend", choices=tuple(backends), default="native", help="how windows are correlated")
+
+
+def at_least(lowest: float, kind: type = int) -> Callable[[str], Any]:
+    """The type of an option that takes a number no smaller than `lowest`."""
+
+    def number(text: str) -> Any:
+        value = kind(text)
+        if not value >= lowest:
+            raise argparse.ArgumentTypeError(f"{text} is less than {lowest}")
+        return value
+
+    number.__name__ = kind.__name__  # what argparse calls it in its message
+    return number

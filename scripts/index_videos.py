@@ -1,0 +1,50 @@
+"""Write the index that training needs for a folder of frame folders: rows of video,first frame,number of frames.
+
+    python scripts/index_videos.py ROOT > videos.csv
+
+A video is a folder with frames named by their number, ROOT/<video>/00000.jpg …; where numbers are missing, its longest
+run without a gap is taken.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+
+from utils.errors import UserError, run
+from utils.options import ArgumentParser
+
+FRAME_NAME_DIGITS = 5
+
+
+def main() -> None:
+    """Read the command line and print the index."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("root", type=Path, help="folder of frame folders")
+    root = parser.parse_args().root
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder")
+    rows = [(folder.name, *longest_run(folder)) for folder in sorted(root.iterdir()) if folder.is_dir()]
+    rows = [row for row in rows if row[2] > 0]
+    if not rows:
+        raise UserError(f"{root}: holds no folders of frames named 00000.jpg, 00001.jpg, …")
+    csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+    sys.stderr.write(f"{len(rows)} videos, {sum(count for _, _, count in rows)} frames\n")
+
+
+def longest_run(folder: Path) -> tuple[int, int]:
+    """First number and length of a folder's longest run of consecutively numbered frames; (0, 0) if it has none."""
+    stems = (path.stem for path in folder.glob("*.jpg"))
+    numbers = sorted(int(stem) for stem in stems if len(stem) == FRAME_NAME_DIGITS and stem.isdecimal())
+    best, start = (0, 0), 0
+    for i, number in enumerate(numbers):
+        if i and number != numbers[i - 1] + 1:
+            start = i
+        if i - start + 1 > best[1]:
+            best = numbers[start], i - start + 1
+    return best
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,17 @@
+"""The learning rate over training (docs/method.md §6)."""
+
+# (samples seen, up to and including; factor)
+STAGE_1 = ((400_000, 1.0), (600_000, 1 / 2), (800_000, 1 / 4), (1_000_000, 1 / 8))
+STAGE_2 = ((55_000, 1.0), (85_000, 0.9), (135_000, 0.75), (175_000, 0.5), (250_000, 0.25), (300_000, 0.125))
+AFTERWARDS = 1 / 16
+
+
+def learning_rate_factor(samples: int, *, momentum: bool) -> float:
+    """What the initial learning rate is multiplied with, after so many samples of all processes in this stage.
+
+    momentum: stage 2.
+    """
+    for bound, factor in STAGE_2 if momentum else STAGE_1:
+        if samples <= bound:
+            return factor
+    return AFTERWARDS
