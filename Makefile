@@ -1,13 +1,14 @@
 # make setup    .venv with the versions of requirements.lock (once)
 # make demo     compose the sample clip, propagate its masks, score them, draw a video
 # make test     all tests; LIIR_SHARED names the folder of real video that some need
+# make soak     the tests that take minutes
 # make lint     style
 # make bench    the measurements that the README quotes
 # make sampler  the optional correlation backend
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench sampler
+.PHONY: setup demo test soak lint bench sampler
 setup: .venv/installed
 
 .venv/installed: requirements.lock
@@ -22,6 +23,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+soak: setup
+	$(BIN)/python -m pytest -m soak $(PYTEST_FLAGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ from models.propagation import REFERENCE_POLICIES, Propagator
 from utils.checkpoint import sha256
 from utils.device import describe_device, peak_memory, select_device, versions
 from utils.errors import UserError, run
-from utils.options import ArgumentParser, add_model_options, add_savepath_options, comma_separated
+from utils.options import ArgumentParser, add_model_options, add_savepath_options, comma_separated, json_values
 from utils.savepath import open_savepath, read_json, write_csv, write_json
 from utils.visualize import VideoWriter, overlay, write_mask
 
@@ -64,26 +64,19 @@ def main() -> None:
             policy=arguments.ref,
             backend=arguments.backend,
         )
+        without = {"predictions"}
         identity = {"checkpoint_sha256": sha256(arguments.resume), "device": describe_device(device)}
     else:
         masks = find_predictions(sequences, arguments.predictions)
+        without = {"resume", "compact", "usemomen", "ref", "device", "backend", "overlay"}
         identity = {}
-    description = describe(vars(arguments)) | identity
+    description = json_values(vars(arguments), without=without | {"savepath", "overwrite"}) | identity
     with open_savepath(arguments.savepath, description, outputs=OUTPUTS, overwrite=arguments.overwrite) as savepath:
         if arguments.predictions is None:
             records = propagate_all(sequences, start, savepath, device=device, draw=arguments.overlay)
         else:
             records = score_all(sequences, masks)
         write_results(savepath, arguments.set, description, records)
-
-
-def describe(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments as JSON values: two runs of one description are the same run."""
-    unused = {"savepath", "overwrite", "predictions"}
-    if arguments["predictions"] is not None:
-        unused = {"savepath", "overwrite", "resume", "compact", "usemomen", "ref", "device", "backend", "overlay"}
-    values = {name: value for name, value in arguments.items() if name not in unused}
-    return {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def propagate_all(

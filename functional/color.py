@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 LAB_MEAN = np.array([50, 0, 0], np.float32)
 LAB_SCALE = np.array([50, 127, 127], np.float32)
@@ -15,3 +16,23 @@ def normalised_lab(frame: np.ndarray) -> Tensor:
         frame = frame.astype(np.float32) / 255
     lab = (cv2.cvtColor(frame, cv2.COLOR_BGR2Lab) - LAB_MEAN) / LAB_SCALE
     return torch.from_numpy(np.ascontiguousarray(lab.transpose(2, 0, 1)))
+
+
+def to_rgb(lab: Tensor) -> np.ndarray:
+    """The inverse of `normalised_lab`, for people: float32 [3, H, W] -> RGB uint8 [H, W, 3]."""
+    values = lab.numpy().transpose(1, 2, 0) * LAB_SCALE + LAB_MEAN
+    return (cv2.cvtColor(values, cv2.COLOR_Lab2RGB).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def reconstruction_picture(reference: Tensor, target: Tensor, reconstruction: Tensor, channel: int) -> np.ndarray:
+    """Reference, target, target with one channel reconstructed, and the error, side by side, RGB uint8 [H, 4 W, 3].
+
+    reference, target: normalised Lab [3, H, W]; reconstruction: that channel [1, h, w].
+    """
+    size = tuple(target.shape[-2:])
+    whole = F.interpolate(reconstruction[None], size, mode="bilinear", align_corners=False)[0, 0]
+    repainted = target.clone()
+    repainted[channel] = whole
+    error = ((whole - target[channel]).abs() * 255).clamp(0, 255).to(torch.uint8).numpy()
+    panels = [to_rgb(reference), to_rgb(target), to_rgb(repainted), np.repeat(error[..., None], 3, axis=2)]
+    return np.hstack(panels)

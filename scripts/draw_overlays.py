@@ -1,4 +1,7 @@
-"""Draw frames of one sequence under their masks, side by side: the README's picture, or one of your own results."""
+"""Draw frames of one sequence under their masks, side by side: the README's picture, or one of your own results.
+
+python scripts/draw_overlays.py sample --masks data/sample/Annotations/480p --output docs/sample.jpg
+"""
 
 import sys
 from pathlib import Path
@@ -17,7 +20,7 @@ from utils.visualize import overlay
 
 def main() -> None:
     """Read the command line and write the picture."""
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sequence", help="its name")
     parser.add_argument("--datapath", type=Path, default=Path("data/sample"), help="DAVIS folder")
     parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="the benchmark's year")

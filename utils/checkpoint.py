@@ -75,7 +75,10 @@ def save(path: Path, content: dict) -> None:
 def read_training_state(path: Path) -> dict:
     """A training's whole state, as `save` wrote it; UserError if it is anything else."""
     content = _read(path)
-    if not isinstance(content, dict) or not {"model", "optimizer", "queue", "position"} <= content.keys():
+    if (
+        not isinstance(content, dict)
+        or not {"state_dict", "optimizer", "queue", "position", "recipe"} <= content.keys()
+    ):
         raise UserError(f"checkpoint {path}: cannot be resumed, it has no training state; only last.pt files have")
     return content
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +51,20 @@ class World:
         dist.all_reduce(values)
         return values / self.size
 
+    @contextmanager
+    def led(self, context: AbstractContextManager) -> Iterator[None]:
+        """A context that the leading process alone enters; a user's error in entering it ends all processes."""
+        refusal = None
+        with ExitStack() as stack:
+            if self.leads:
+                try:
+                    stack.enter_context(context)
+                except UserError as error:
+                    refusal = error
+            if self.any(refusal is not None):
+                raise refusal or SystemExit(2)
+            yield
+
     def any(self, flag: bool) -> bool:
         """Whether any process says so."""
         if self.size == 1:
@@ -58,11 +72,6 @@ class World:
         raised = torch.tensor([float(flag)], device=self.device)
         dist.all_reduce(raised, op=dist.ReduceOp.MAX)
         return bool(raised)
-
-    def wait(self) -> None:
-        """Until all processes are here."""
-        if self.size > 1:
-            dist.barrier()
 
 
 @contextmanager

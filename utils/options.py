@@ -1,7 +1,7 @@
 """The command line: a parser that reports mistakes in one line, and the options scripts share."""
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,3 +64,9 @@ def at_least(lowest: float, kind: type = int) -> Callable[[str], Any]:
 
     number.__name__ = kind.__name__  # what argparse calls it in its message
     return number
+
+
+def json_values(arguments: dict[str, Any], *, without: Container[str]) -> dict[str, Any]:
+    """Parsed arguments as JSON holds them, paths in full; two runs with equal ones are the same run."""
+    values = {name: value for name, value in arguments.items() if name not in without}
+    return {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in values.items()}

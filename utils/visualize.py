@@ -26,6 +26,12 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
     image.save(path)
 
 
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """RGB uint8 [H, W, 3] to a file, in a folder that is made if it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
+
+
 def overlay(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A BGR frame [H, W, 3] under the colours of its mask [H, W], with black contours -> RGB uint8 [H, W, 3]."""
     rgb = frame[..., ::-1]

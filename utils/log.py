@@ -1,0 +1,64 @@
+"""What people watch while training: a bar, lines, a file of them, and TensorBoard."""
+
+import json
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from tqdm import tqdm
+
+from utils.errors import warn
+
+FILE = "log.jsonl"
+
+
+class TrainingLog:
+    """The progress bar, and values as lines, as JSON lines in SAVEPATH/log.jsonl and as TensorBoard scalars.
+
+    A continued training goes on where its checkpoint was: what an interrupted run logged after that is dropped.
+    """
+
+    def __init__(self, savepath: Path, steps: int) -> None:
+        """steps: taken so far."""
+        self.path = savepath / FILE
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= steps]
+        self.path.write_text("".join(line + "\n" for line in kept))
+        self.scalars = _summary_writer(savepath / "tensorboard", steps)
+        self.bar: tqdm | None = None  # nothing to show before the first step
+        self.started, self.steps_before = time.perf_counter(), steps
+
+    def advance(self, steps_left: int) -> None:
+        """One step was taken."""
+        if self.bar is None:
+            self.bar = tqdm(initial=self.steps_before, unit="step")
+        self.bar.total = self.bar.n + 1 + steps_left
+        self.bar.update()
+
+    def write(self, step: int, values: dict[str, float], *, batch: int, steps_left: int) -> None:
+        """Values after `step` steps of `batch` pairs."""
+        speed = (step - self.steps_before) / (time.perf_counter() - self.started)
+        values = {**values, "pairs_per_second": speed * batch}
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self.scalars is not None:
+            for name, value in values.items():
+                self.scalars.add_scalar(name, value, step)
+        line = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        tqdm.write(f"step {step}  {line}  {timedelta(seconds=round(steps_left / speed))} left")
+
+    def close(self) -> None:
+        """No more values."""
+        if self.bar is not None:
+            self.bar.close()
+        if self.scalars is not None:
+            self.scalars.close()
+
+
+def _summary_writer(folder: Path, steps: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        warn(f"tensorboard is not installed: values go to {FILE} alone")
+        return None
+    return SummaryWriter(folder, purge_step=steps + 1)
