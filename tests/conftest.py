@@ -2,7 +2,10 @@
 
 import os
 import platform
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 # The golden tensors were computed on a processor with AVX2. Convolutions that round otherwise move features by 1e-5,
 # and the long-range search amplifies that beyond the golden tensors' tolerance. oneDNN reads this when it starts.
@@ -12,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+import evaluation
 from models.liir import LIIR
+from tests.builders import write_checkpoint
 from tests.golden_weights import golden_state_dict
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -65,3 +70,21 @@ def golden_model(head_scale: float, bias: np.ndarray | None = None) -> LIIR:
     model = LIIR()
     model.load_state_dict(golden_weights(head_scale, bias))
     return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint for the miniature DAVIS folders of tests/builders.py."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "liir.pt")
+
+
+@pytest.fixture(scope="module")
+def one_model() -> Iterator[None]:
+    """Loads each checkpoint once, for tests that run the evaluation many times in one process."""
+    with patch.object(evaluation, "load_model", cache(evaluation.load_model)):
+        yield
+
+
+@pytest.fixture
+def savepath(tmp_path) -> Path:
+    return tmp_path / "results"

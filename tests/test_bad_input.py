@@ -4,8 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,7 +14,6 @@ import torch
 from PIL import Image
 
 import evaluate_davis
-import evaluation
 from tests.builders import (
     Outcome,
     become_16_bit,
@@ -32,7 +30,6 @@ from tests.builders import (
     mask_pixels,
     require_refusal,
     require_success,
-    write_checkpoint,
     write_davis,
     write_frame,
     write_huge_header,
@@ -43,31 +40,16 @@ from tests.builders import (
 from utils.errors import UserError, run, warn
 from utils.visualize import write_mask
 
+pytestmark = pytest.mark.usefixtures("one_model")
+
 Command = Callable[..., Outcome]
 OTHER_SIZE = (24, 36)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "liir.pt")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_model() -> Iterator[None]:
-    """The checkpoint does not change here: it is loaded once."""
-    with patch.object(evaluation, "load_model", cache(evaluation.load_model)):
-        yield
 
 
 @pytest.fixture
 def data(tmp_path) -> Path:
     """Two sequences of three frames, all with masks."""
     return write_davis(tmp_path / "davis", ("bear", "cow"))
-
-
-@pytest.fixture
-def savepath(tmp_path) -> Path:
-    return tmp_path / "results"
 
 
 @pytest.fixture

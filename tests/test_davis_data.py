@@ -2,17 +2,14 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-import evaluation
 from dataloaders.davis import list_predictions, load_sequences, read_ids, require_size
 from dataloaders.video import list_frames, read_frame, read_mask
 from tests.builders import (
@@ -27,7 +24,6 @@ from tests.builders import (
     mask_pixels,
     read_pixels,
     require_success,
-    write_checkpoint,
     write_davis,
     write_frame,
     write_list,
@@ -37,31 +33,16 @@ from tests.builders import (
 from utils.errors import UserError
 from utils.visualize import davis_palette, write_mask
 
+pytestmark = pytest.mark.usefixtures("one_model")
+
 Command = Callable[..., Outcome]
 RGB = frame_pixels(0)[..., ::-1]
 SUMMARY = ["J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "liir.pt")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_model() -> Iterator[None]:
-    """The checkpoint does not change here: it is loaded once."""
-    with patch.object(evaluation, "load_model", cache(evaluation.load_model)):
-        yield
-
-
 @pytest.fixture
 def root(tmp_path) -> Path:
     return tmp_path / "davis"
-
-
-@pytest.fixture
-def savepath(tmp_path) -> Path:
-    return tmp_path / "results"
 
 
 @pytest.fixture

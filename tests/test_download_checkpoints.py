@@ -53,12 +53,13 @@ class Handler(BaseHTTPRequestHandler):
             start = 0
         status = 404 if body is None else 416 if start >= len(body) else 206 if start else 200
         rest = body[start:] if status < 400 else b""
+        sent = b"" if self.command == "HEAD" else rest[:HALF] if mode in ("short", "reset", "stall") else rest
+        self.server.log.append([self.command, span, status, len(sent)])  # first: the client may be gone before the end
         self.send_response(status)
         for field in self.fields(status, start, rest, body):
             self.send_header(*field)
         self.end_headers()
-        sent = 0 if self.command == "HEAD" else self.send_body(rest, mode)
-        self.server.log.append([self.command, span, status, sent])
+        self.send_body(sent, mode)
 
     do_HEAD = do_GET  # noqa: N815
 
@@ -70,17 +71,14 @@ class Handler(BaseHTTPRequestHandler):
             yield "Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}"
         yield from self.server.version.items()
 
-    def send_body(self, rest: bytes, mode: str) -> int:
-        if mode in ("short", "reset", "stall"):
-            rest = rest[:HALF]
-        self.wfile.write(rest)
+    def send_body(self, body: bytes, mode: str) -> None:
+        self.wfile.write(body)
         if mode == "stall":
             self.server.go_on.wait(10)
         if mode == "reset":
             time.sleep(0.2)  # time for the client to read, which a reset cuts off
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             self.connection.close()
-        return len(rest)
 
     def log_message(self, *_) -> None:
         pass

@@ -35,6 +35,14 @@ def backend(request) -> str:
     return request.param
 
 
+@pytest.fixture(params=["native", pytest.param("sampler", marks=pytest.mark.soak)])
+def backend_of_sequences(request) -> str:
+    """The sampler takes minutes over whole sequences and full-size frames."""
+    if request.param == "sampler":
+        pytest.importorskip("spatial_correlation_sampler", reason="run scripts/install_sampler.sh")
+    return request.param
+
+
 def encode_all(model: LIIR, frames: np.ndarray) -> list[Tensor]:
     """Features [1, 64, h, w] of each of the BGR frames [T, H, W, 3], padded to a multiple of 4."""
     height, width = frames.shape[1:3]
@@ -106,27 +114,27 @@ def test_evaluation_step(name, scale, model, backend, encoded):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_masks_of_a_sequence(model):
+def test_masks_of_a_sequence(model, backend_of_sequences):
     golden = load_golden("sequence_clip")
     network = for_inference(golden_model(0.35, golden["post_convolution_bias"]), "cpu")
-    predicted = propagate_sequence(network, MODELS[model], golden)
+    predicted = propagate_sequence(network, MODELS[model], golden, backend_of_sequences)
     assert (predicted == golden[f"predicted_{model}"]).mean() >= 0.9998
 
 
-def propagate_sequence(network: LIIR, propagation: Propagation, golden: dict) -> np.ndarray:
+def propagate_sequence(network: LIIR, propagation: Propagation, golden: dict, backend: str) -> np.ndarray:
     """Predicted masks [T, H, W] of a whole golden sequence."""
-    propagator = Propagator(network.encode, propagation)
+    propagator = Propagator(network.encode, propagation, backend=backend)
     first = torch.as_tensor(golden["masks"][0])
     frames = [normalised_lab(frame) for frame in golden["frames_bgr"]]
     return np.stack([propagator.step(f, None if t else first).mask.numpy() for t, f in enumerate(frames)])
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_masks_of_a_real_sequence(model, shared):
+def test_masks_of_a_real_sequence(model, shared, backend_of_sequences):
     with np.load(shared / "golden" / "sequence_car-shadow.npz") as arrays:
         golden = dict(arrays)
     network = for_inference(golden_model(0.35, golden["post_convolution_bias"]), "cpu")
-    predicted = propagate_sequence(network, MODELS[model], golden)
+    predicted = propagate_sequence(network, MODELS[model], golden, backend_of_sequences)
     assert (predicted == golden[f"predicted_{model}"]).mean() >= 0.9998
 
 
@@ -144,10 +152,10 @@ def full_size(shared):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.usefixtures("same_rounding")
-def test_evaluation_step_at_full_size(model, full_size):
+def test_evaluation_step_at_full_size(model, full_size, backend_of_sequences):
     golden, masks, features = full_size
     references, target = golden["ref_index"].tolist(), int(golden["target_index"])
-    soft = remembered_step(MODELS[model], features, masks, references, target)
+    soft = remembered_step(MODELS[model], features, masks, references, target, backend=backend_of_sequences)
     expected = golden[f"probability_{model}"]
     if model == "momentum_compact":
         undecided = queries_at_the_threshold(features)
@@ -171,7 +179,7 @@ def queries_at_the_threshold(features: list[Tensor], margin: float = 1e-6) -> Te
     return attend(features[-1], keys, ones, radius=14, prior=undecided)[0, 0] > 0
 
 
-def test_batch_of_several(encoded):
+def test_batch_of_several(encoded, backend):
     """Two different steps in one call of `attend`: the same numbers as one by one."""
     queries, keys, values, expected = [], [], [], []
     for name in ("mid", "far"):
@@ -183,5 +191,5 @@ def test_batch_of_several(encoded):
         keys.append(torch.cat(features[:-1]))
         values.append(one_hot)
         expected.append(golden["probability_momentum_compact_s20"])
-    soft = attend(*map(torch.stack, (queries, keys, values)), radius=14, prior=compactness_prior)
+    soft = attend(*map(torch.stack, (queries, keys, values)), radius=14, prior=compactness_prior, backend=backend)
     assert np.abs(soft.numpy() - np.stack(expected)).max() <= 1e-4

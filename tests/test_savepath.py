@@ -40,16 +40,6 @@ def take(path: Path, arguments: dict = ARGUMENTS, *, overwrite: bool = False, ou
 
 
 @pytest.fixture
-def savepath(tmp_path) -> Path:
-    return tmp_path / "results"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "liir.pt")
-
-
-@pytest.fixture
 def data(tmp_path) -> Path:
     return write_davis(tmp_path / "davis", ("bear", "cow"))
 

@@ -72,7 +72,9 @@ def test_training_step(recipe, scale):
         videos = torch.tensor([0, 1])
     losses = one_step(model, int(golden["dropped_channel"]), "compact" in recipe, queue, videos)
 
-    found = [float(losses.get(name, 0)) for name in ("total", "pixel", "region", "compactness")]
+    found = [
+        float(torch.as_tensor(losses.get(name, 0)).detach()) for name in ("total", "pixel", "region", "compactness")
+    ]
     np.testing.assert_allclose(found, golden["loss"], rtol=1e-5)
     for name in ("reconstruction", "region_reconstruction"):
         if name in golden:
