@@ -128,7 +128,9 @@ def propagate_one(
             if video:
                 video.write(overlay(frame, mask))
             if index and sequence.scored:
-                add_scores(scores, sequence, index, mask)
+                truth = sequence.read_mask(index)
+                require_size(sequence.masks[index], truth, mask.shape)
+                add_scores(scores, mask, truth)
             bar.update()
     return {
         "frames": len(sequence.frames),
@@ -158,17 +160,16 @@ def score_one(sequence: Sequence, masks: list[Path]) -> Record:
     scores = {int(number): {"J": [], "F": []} for number in np.setdiff1d(sequence.first_mask(), 0)}
     for index in range(1, len(masks)):
         mask = read_ids(masks[index], binary=sequence.binary)
-        require_size(masks[index], mask, sequence.read_mask(index).shape)
+        truth = sequence.read_mask(index)
+        require_size(masks[index], mask, truth.shape)
         if unknown := np.setdiff1d(mask, [0, *scores]).tolist():
             raise UserError(f"{masks[index]}: holds object {unknown[0]}, which the first mask of {sequence.name} lacks")
-        add_scores(scores, sequence, index, mask)
+        add_scores(scores, mask, truth)
     return {"frames": len(sequence.frames), "objects": scores}
 
 
-def add_scores(scores: dict[int, dict[str, list[float]]], sequence: Sequence, index: int, mask: np.ndarray) -> None:
+def add_scores(scores: dict[int, dict[str, list[float]]], mask: np.ndarray, truth: np.ndarray) -> None:
     """Append the J and F of one frame's mask [H, W] to those of each object."""
-    truth = sequence.read_mask(index)
-    require_size(sequence.masks[index], truth, mask.shape)
     for number, values in frame_scores(mask, truth, scores).items():
         for measure, value in values.items():
             scores[number][measure].append(value)
@@ -189,11 +190,11 @@ def write_results(savepath: Path, subset: str, description: dict, records: dict[
         frames = sum(record["frames"] for record in propagated)
         results["seconds_per_frame"] = sum(record["seconds"] for record in propagated) / frames
     if objects:
-        official, legacy = davis_measure(objects), legacy_measure(objects)
+        rows, official, legacy = object_rows(records), davis_measure(objects), legacy_measure(objects)
         results |= {"official": official, "legacy": legacy}
         write_csv(savepath / f"global_results-{subset}.csv", [official])
-        write_csv(savepath / f"per-sequence_results-{subset}.csv", object_rows(records))
-        print_scores(records, official, legacy)
+        write_csv(savepath / f"per-sequence_results-{subset}.csv", rows)
+        print_scores(rows, official, legacy)
     else:
         print(f"no ground truth to score against: masks are in {savepath / 'benchmark'}")
     write_json(savepath / "results.json", results)
@@ -208,9 +209,9 @@ def object_rows(records: dict[str, Record]) -> list[dict]:
     ]
 
 
-def print_scores(records: dict[str, Record], official: dict[str, float], legacy: dict[str, float]) -> None:
+def print_scores(rows: list[dict], official: dict[str, float], legacy: dict[str, float]) -> None:
     """The scores in percent: objects, then both measures."""
-    for row in object_rows(records):
+    for row in rows:
         print(f"{row['Sequence']:<24} J {100 * row['J-Mean']:5.1f}  F {100 * row['F-Mean']:5.1f}")
     for name, measure in (("DAVIS (official)", official), ("legacy (pooled)", legacy)):
         figures = "  ".join(f"{key.removesuffix('-Mean')} {100 * value:.1f}" for key, value in measure.items())

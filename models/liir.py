@@ -46,7 +46,7 @@ class LIIR(nn.Module):
         for key, query in zip(self.conv_semantic_k.parameters(), self.conv_semantic.parameters(), strict=True):
             key.mul_(momentum).add_(query, alpha=1 - momentum)
 
-    def forward(self, reference: Tensor, target: Tensor, position: Tensor | None = None) -> "PairFeatures":
+    def forward(self, reference: Tensor, target: Tensor, position: Tensor | None = None) -> PairFeatures:
         """Features of a batch of pairs, [B, 3, H, W] each.
 
         Two passes, since BatchNorm's statistics are those of one frame of each pair; their order decides the running

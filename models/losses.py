@@ -39,8 +39,7 @@ def compute_losses(
     weights = correlate(features.pixel_query, features.pixel_key, PIXEL_RADIUS, backend=backend).softmax(1)
     stride = reference.shape[-1] // weights.shape[-1]
     reconstruction = reconstruct(weights, reference[:, :, ::stride, ::stride])  # [B, 1, H/4, W/4]
-    whole = F.interpolate(reconstruction, target.shape[-2:], mode="bilinear", align_corners=False)
-    losses = {"pixel": reconstruction_loss(whole, target)}
+    losses = {"pixel": reconstruction_loss(resize(reconstruction, target), target)}
     total = losses["pixel"]
     if features.region_query is not None:
         region = reconstruct_region(features, reference, negatives, backend=backend)

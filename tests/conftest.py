@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from unittest.mock import patch
@@ -17,7 +17,7 @@ import torch
 
 import evaluation
 from models.liir import LIIR
-from tests.builders import write_checkpoint
+from tests.builders import Outcome, evaluate, write_checkpoint, write_davis
 from tests.golden_weights import golden_state_dict
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -88,3 +88,15 @@ def one_model() -> Iterator[None]:
 @pytest.fixture
 def savepath(tmp_path) -> Path:
     return tmp_path / "results"
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Two sequences of three frames, all with masks."""
+    return write_davis(tmp_path / "davis", ("bear", "cow"))
+
+
+@pytest.fixture
+def command(checkpoint, data, savepath) -> Callable[..., Outcome]:
+    """The evaluation of `data`, with more arguments."""
+    return lambda *more: evaluate("--resume", checkpoint, "--datapath", data, "--savepath", savepath, *more)

@@ -30,7 +30,6 @@ from tests.builders import (
     mask_pixels,
     require_refusal,
     require_success,
-    write_davis,
     write_frame,
     write_huge_header,
     write_list,
@@ -44,18 +43,6 @@ pytestmark = pytest.mark.usefixtures("one_model")
 
 Command = Callable[..., Outcome]
 OTHER_SIZE = (24, 36)
-
-
-@pytest.fixture
-def data(tmp_path) -> Path:
-    """Two sequences of three frames, all with masks."""
-    return write_davis(tmp_path / "davis", ("bear", "cow"))
-
-
-@pytest.fixture
-def command(checkpoint, data, savepath) -> Command:
-    """The evaluation of `data`, with more arguments."""
-    return lambda *more: evaluate("--resume", checkpoint, "--datapath", data, "--savepath", savepath, *more)
 
 
 @pytest.fixture

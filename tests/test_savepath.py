@@ -22,7 +22,6 @@ from tests.builders import (
     require_success,
     weights,
     write_checkpoint,
-    write_davis,
     write_list,
     write_predictions,
 )
@@ -37,17 +36,6 @@ def take(path: Path, arguments: dict = ARGUMENTS, *, overwrite: bool = False, ou
     """Begin a run in the folder and end it at once."""
     with open_savepath(path, arguments, outputs=outputs, overwrite=overwrite) as folder:
         assert folder == path
-
-
-@pytest.fixture
-def data(tmp_path) -> Path:
-    return write_davis(tmp_path / "davis", ("bear", "cow"))
-
-
-@pytest.fixture
-def command(checkpoint, data, savepath) -> Command:
-    """The evaluation of `data`, with more arguments."""
-    return lambda *more: evaluate("--resume", checkpoint, "--datapath", data, "--savepath", savepath, *more)
 
 
 @pytest.mark.parametrize("place", ["new", "new/below/deep", "empty"])
