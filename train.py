@@ -15,28 +15,23 @@ from torch import Tensor
 
 from dataloaders.youtube_vos import Pair, PairFrames, draw_pairs, load_batches, read_index, require_folders
 from evaluation import require_backend
-from functional.color import normalised_lab, reconstruction_picture
+from functional.color import normalised_lab
 from functional.correlation import BACKENDS
 from training import Position, Recipe, Training
-from utils.checkpoint import read_training_state, save, sha256
+from training_files import LAST, OUTPUTS, TrainingFiles
+from utils.checkpoint import read_training_state, sha256
 from utils.device import select_device
 from utils.distributed import join_world
 from utils.errors import UserError, run, warn
-from utils.log import TrainingLog
 from utils.options import ArgumentParser, add_savepath_options, at_least, json_values
 from utils.savepath import open_savepath
 from utils.seed import PAIRS, generator
 from utils.signals import Stop, stop_signals
-from utils.visualize import write_picture
 
-LAST = "last.pt"
-OUTPUTS = (LAST, "checkpoint_*.pt", "log.jsonl", "tensorboard", "pictures")
 # Options that do not change what a step computes.
 NOT_IDENTITY = ("savepath", "overwrite", "resume", "validpath", "epochs", "steps", "worker", "local_rank")
 NOT_IDENTITY += ("save_every", "log_every")
 DrawPairs = Callable[[np.random.Generator], list[Pair]]
-LOSSES = ("total", "pixel", "region", "compactness")
-STEPS_PER_ITER_CHECKPOINT = 1000  # in stage 2
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -79,48 +74,63 @@ def main() -> None:
     require_backend(arguments.backend)
     recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
     with join_world(select_device(arguments.device), arguments.local_rank) as world:
-        if recipe.bsize % world.size:
-            raise UserError(f"--bsize {recipe.bsize} is not divisible by {world.size} processes; use a multiple of it")
-        videos = read_index(arguments.csvpath)
-        require_folders(videos, arguments.datapath)
+        with world.agreed():
+            if recipe.bsize % world.size:
+                raise UserError(f"--bsize {recipe.bsize}: cannot be divided among {world.size} processes")
+            videos = read_index(arguments.csvpath)
+            require_folders(videos, arguments.datapath)
         training = Training(recipe, world, arguments.pretrain)
         held = open_savepath(
             arguments.savepath, describe(vars(arguments)), outputs=OUTPUTS, overwrite=arguments.overwrite
         )
         with world.led(held), stop_signals() as stop:
             last = arguments.savepath / LAST
-            if resume := last if last.exists() else arguments.resume:
-                training.load_state_dict(read_training_state(resume), resume)
+            if resume := last if world.any(last.exists()) else arguments.resume:
+                with world.agreed():
+                    training.load_state_dict(read_training_state(resume), resume)
             draw = partial(draw_pairs, videos, arguments.datapath)
             every = {"log_every": arguments.log_every, "save_every": arguments.save_every}
-            with closing(Output(arguments.savepath, training, **every)) as output:
+            with closing(TrainingFiles(arguments.savepath, training, **every)) as files:
                 end, workers = End(arguments.epochs, arguments.steps), min(arguments.worker, os.cpu_count() or 1)
-                loop(training, draw, output, end, stop, workers=workers)
+                loop(training, draw, files, end, stop, workers=workers)
 
 
-def loop(training: Training, draw: DrawPairs, output: "Output", end: "End", stop: Stop, *, workers: int) -> None:
+def loop(training: Training, draw: DrawPairs, files: TrainingFiles, end: "End", stop: Stop, *, workers: int) -> None:
     """Step after step, epoch after epoch, until the end, or until asked to stop."""
-    position = training.position
+    position, world = training.position, training.world
     while not end.reached(position):
         pairs = draw(generator(training.recipe.seed, PAIRS, position.epoch))
         steps = len(pairs) // training.recipe.bsize
-        if not steps:
-            raise UserError(f"--bsize {training.recipe.bsize}: an epoch of these videos has only {len(pairs)} pairs")
+        if position.step >= steps:
+            only = f"an epoch of these videos has {len(pairs)} pairs, {steps} steps"
+            raise UserError(f"--bsize {training.recipe.bsize}: {only}, and step {position.step + 1} would be next")
         for batch in load_epoch(training, pairs, workers):
-            try:
-                losses = training.step(batch.reference, batch.target, batch.videos, batch.all_videos)
-            except FloatingPointError as error:
-                raise UserError(f"step {position.steps}: {error}, on {batch.names()}; {LAST} is kept") from error
-            if position.step == steps:
-                position.epoch, position.step = position.epoch + 1, 0
-            output.after_step(batch, losses, end.steps_left(position, steps))
-            if training.world.any(bool(stop.signal)):
-                output.save_last()
-                warn(f"stopped at step {position.steps}; the same command continues")
+            with world.agreed():
+                losses = take_step(training, batch)
+                if position.step == steps:
+                    position.epoch, position.step = position.epoch + 1, 0
+                files.after_step(batch.reference, batch.target, losses, end.steps_left(position, steps))
+            if world.any(bool(stop.signal)):
+                with world.agreed():
+                    files.save_last()
+                if world.leads:
+                    warn(f"stopped at step {position.steps}; the same command continues")
                 raise SystemExit(128 + stop.signal)
             if end.reached(position):
                 break
-    output.finish()
+    with world.agreed():
+        files.finish()
+
+
+def take_step(training: Training, batch: "Batch") -> dict[str, Tensor]:
+    """The step's losses; UserError if they are not finite, with nothing learned from them."""
+    try:
+        return training.step(batch.reference, batch.target, batch.videos, batch.all_videos)
+    except FloatingPointError as error:
+        step = training.position.steps + 1
+        raise UserError(
+            f"step {step}: {error}, on {batch.names()}; no file holds this step; try a lower --lr"
+        ) from error
 
 
 class Batch(NamedTuple):
@@ -144,7 +154,9 @@ def load_epoch(training: Training, pairs: list[Pair], workers: int) -> Iterator[
     starts = range(training.position.step * size, len(pairs) - size + 1, size)
     parts = [range(start + world.rank * share, start + (world.rank + 1) * share) for start in starts]
     loaded = load_batches(PairFrames(pairs, normalised_lab), parts, workers)
-    for start, tensors in zip(starts, loaded, strict=True):
+    for start in starts:
+        with world.agreed():
+            tensors = next(loaded)
         mine = pairs[start : start + size]
         everyone = torch.tensor([pair.video for pair in mine], device=world.device)
         yield Batch(*(part.to(world.device, non_blocking=True) for part in tensors), everyone, mine)
@@ -165,77 +177,10 @@ class End(NamedTuple):
         return left if self.steps is None else min(left, self.steps - position.steps)
 
 
-class Output:
-    """What the leading process writes while training; the others pass by."""
-
-    def __init__(self, savepath: Path, training: Training, *, log_every: int, save_every: int) -> None:
-        self.savepath = savepath
-        self.training = training
-        self.log_every = log_every
-        self.save_every = save_every
-        self.log = TrainingLog(savepath, training.position.steps) if training.world.leads else None
-
-    def after_step(self, batch: "Batch", losses: dict[str, Tensor], steps_left: int) -> None:
-        """Log, then save what is due: what is logged after the last save is dropped when training continues."""
-        position = self.training.position
-        if self.log:
-            self.log.advance(steps_left)
-        if position.steps % self.log_every == 0:
-            self._write_log(losses, steps_left)
-        if self.training.recipe.usemomen and position.steps % STEPS_PER_ITER_CHECKPOINT == 0:
-            self.save_weights(f"checkpoint_iter_{position.steps}.pt")
-        if position.step == 0:
-            self.save_weights(f"checkpoint_epoch_{position.epoch}.pt")
-            self._draw(batch, losses)
-        if position.step == 0 or position.steps % self.save_every == 0:
-            self.save_last()
-
-    def _write_log(self, losses: dict[str, Tensor], steps_left: int) -> None:
-        parts = {name: losses[name].detach() for name in LOSSES if name in losses}
-        means = self.training.world.mean(torch.stack(list(parts.values()))).tolist()
-        position, recipe = self.training.position, self.training.recipe
-        values = {"epoch": position.epoch, **dict(zip(parts, means, strict=True))}
-        values["learning_rate"] = self.training.optimizer.param_groups[0]["lr"]
-        if self.log:
-            self.log.write(position.steps, values, batch=recipe.bsize, steps_left=steps_left)
-
-    def _draw(self, batch: "Batch", losses: dict[str, Tensor]) -> None:
-        if self.log:
-            parts = batch.reference[0], batch.target[0], losses["reconstruction"][0].detach()
-            picture = reconstruction_picture(*(part.float().cpu() for part in parts), int(losses["channel"]))
-            write_picture(self.savepath / "pictures" / f"epoch_{self.training.position.epoch}.png", picture)
-
-    def finish(self) -> None:
-        """At the end: everything, and the weights if the end is within an epoch."""
-        position = self.training.position
-        if position.step:
-            self.save_weights(f"checkpoint_iter_{position.steps}.pt")
-        self.save_last()
-
-    def close(self) -> None:
-        """Whatever ended the training."""
-        if self.log:
-            self.log.close()
-
-    def save_weights(self, name: str) -> None:
-        """A checkpoint for --pretrain and for evaluation."""
-        position = self.training.position
-        if self.training.world.leads:
-            weights = {"state_dict": self.training.model.state_dict(), "epoch": position.epoch, "iter": position.steps}
-            save(self.savepath / name, weights)
-
-    def save_last(self) -> None:
-        """Everything, for an exact resume."""
-        if self.training.world.leads:
-            save(self.savepath / LAST, self.training.state_dict())
-
-
 def describe(arguments: dict[str, Any]) -> dict[str, Any]:
     """What makes two trainings the same one."""
-    description = json_values(arguments, without=NOT_IDENTITY)
-    if arguments["pretrain"]:
-        description["pretrain_sha256"] = sha256(arguments["pretrain"])
-    return description
+    contents = {name: sha256(arguments[name]) for name in ("csvpath", "pretrain") if arguments[name]}
+    return {**json_values(arguments, without=NOT_IDENTITY), "sha256": contents}
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ class Training:
         torch.manual_seed(recipe.seed)
         model = LIIR(semantic=recipe.semantic, momentum=recipe.usemomen)
         if pretrained is not None:
-            load_pretrained(model, pretrained)
+            with world.agreed():
+                load_pretrained(model, pretrained)
         self.recipe = recipe
         self.world = world
         self.parallel = world.wrap(model.to(world.device, memory_format=torch.channels_last))
@@ -113,16 +114,22 @@ class Training:
             negatives=None if self.queue is None else self.queue.negatives(videos, all_videos),
             backend=recipe.backend,
         )
-        if self.world.any(not bool(torch.isfinite(losses["total"]))):
-            raise FloatingPointError("the loss is not finite")
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        self.optimizer.step()
+        self._descend(losses["total"])
         if self.queue is not None:
             self.queue.push(self.world.gather(features.region_key), all_videos)
         self.position.step += 1
         self.position.steps += 1
         return {**losses, "channel": torch.tensor(channel)}
+
+    def _descend(self, loss: Tensor) -> None:
+        """Change the weights; FloatingPointError in all processes before any weight would be lost."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        gradients = [value.grad for value in self.model.parameters() if value.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.world.any(not bool(torch.isfinite(loss) & torch.isfinite(norm))):
+            raise FloatingPointError("the loss or its gradient is not finite")
+        self.optimizer.step()
 
     def _features(self, reference: Tensor, target: Tensor) -> PairFeatures:
         position = None

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,7 @@ def load_batches(frames: PairFrames, batches: list[range], workers: int) -> Iter
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_prepare_worker,
         pin_memory=torch.cuda.is_available(),
     )
     for batch in loader:
@@ -137,5 +138,7 @@ def _collate(samples: list) -> list | UserError:
     return errors[0] if errors else default_collate(samples)
 
 
-def _one_thread(_: int) -> None:
+def _prepare_worker(_: int) -> None:
     cv2.setNumThreads(0)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a terminal and torchrun send them to the training's workers too;
+        signal.signal(number, signal.SIG_IGN)  # it is for the training to end them, once the step under way is saved

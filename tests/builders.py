@@ -6,7 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
@@ -57,11 +57,16 @@ def one_thread() -> Iterator[None]:
 
 def evaluate(*arguments: object) -> Outcome:
     """Run evaluate_davis.py in this process; a bug raises what it raises."""
+    return run_here(evaluate_davis.main, SCRIPT, *arguments)
+
+
+def run_here(main: Callable[[], None], script: Path, *arguments: object) -> Outcome:
+    """Run a script's main function in this process."""
     out, err, code = io.StringIO(), io.StringIO(), 0
-    command = [str(SCRIPT), *map(str, arguments)]
+    command = [str(script), *map(str, arguments)]
     with one_thread(), patch.object(sys, "argv", command), redirect_stdout(out), redirect_stderr(err):
         try:
-            run(evaluate_davis.main)
+            run(main)
         except SystemExit as end:
             code = end.code
     return Outcome(code, out.getvalue(), err.getvalue())

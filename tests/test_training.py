@@ -1,154 +1,102 @@
-"""The training script as its users run it, on small videos that the test makes."""
+"""The training script: what it writes, how it is launched, and what it refuses."""
 
-import json
-import operator
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+import socket
 
 import cv2
-import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.liir import LIIR, TRAINING_ONLY
+from tests.builders import halve, require_refusal, write_checkpoint
+from tests.training_runs import (
+    STAGE_1,
+    STAGE_2,
+    TORCHRUN,
+    assert_close,
+    finish,
+    read_log,
+    read_state,
+    start,
+    train_here,
+    write_videos,
+)
 from training import load_pretrained
 from utils.checkpoint import load_weights, read_state_dict
 
-ROOT = Path(__file__).parents[1]
-STAGE_1 = ["--semantic", "--compact", "--lr", "1e-3"]
-STAGE_2 = ["--usemomen", "--compact", "--factor", "1", "--lr", "1e-4"]
-SHORT = ["--bsize", "2", "--worker", "1", "--log_every", "1", "--device", "cpu"]
-
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    """Five videos of a bright square that moves over noise, and their index."""
-    root = tmp_path_factory.mktemp("videos")
-    random = np.random.default_rng(0)
-    rows = []
-    for v in range(5):
-        (root / f"v{v}").mkdir()
-        background = cv2.resize(random.integers(0, 255, (8, 10, 3), np.uint8), (100, 80))
-        for i in range(12):
-            frame = background.copy()
-            frame[20:40, 5 * i : 5 * i + 20] = random.integers(0, 255, 3)
-            cv2.imwrite(str(root / f"v{v}" / f"{i:05d}.jpg"), frame)
-        rows.append(f"v{v},0,12\n")
-    (root / "videos.csv").write_text("".join(rows))
-    return root
-
-
-def command(videos: Path, savepath: Path, *options: object) -> list[str]:
-    paths = ["--datapath", videos, "--csvpath", videos / "videos.csv", "--savepath", savepath]
-    return [str(ROOT / "train.py"), *map(str, [*paths, *SHORT, *options])]
-
-
-def train(*arguments, processes: int = 1) -> subprocess.CompletedProcess:
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(2 // processes)}
-    return subprocess.run([*launcher, *command(*arguments)], capture_output=True, text=True, env=environment)
-
-
-def state(savepath: Path) -> dict:
-    """Everything in last.pt, flat: name -> tensor or value."""
-    flat = {}
-
-    def visit(name: str, value) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                visit(f"{name}/{key}", inner)
-        elif isinstance(value, list):
-            for key, inner in enumerate(value):
-                visit(f"{name}/{key}", inner)
-        else:
-            flat[name] = value
-
-    visit("", torch.load(savepath / "last.pt", weights_only=True))
-    return flat
-
-
-def losses(savepath: Path) -> list[dict]:
-    rows = [json.loads(line) for line in (savepath / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "pairs_per_second"} for row in rows]
-
-
-def assert_equal_bits(first: Path, second: Path) -> None:
-    ours, theirs = state(first), state(second)
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        same = torch.equal if isinstance(value, torch.Tensor) else operator.eq
-        assert same(value, theirs[name]), name
-    assert losses(first) == losses(second)
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("recipe", [STAGE_1, STAGE_2], ids=["stage 1", "stage 2"])
-def test_a_continued_training_is_an_undisturbed_one(recipe, videos, tmp_path):
-    """Stopped in the middle of one epoch, and killed in another; to the bit."""
-    assert train(videos, tmp_path / "whole", *recipe, "--steps", 6).returncode == 0
-    parts = tmp_path / "parts"
-    assert train(videos, parts, *recipe, "--steps", 2).returncode == 0
-    process = subprocess.Popen([sys.executable, *command(videos, parts, *recipe, "--steps", 6, "--save_every", 1)])
-    while len(losses(parts)) < 4:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    result = train(videos, parts, *recipe, "--steps", 6)
-    assert result.returncode == 0, result.stderr
-    assert_equal_bits(parts, tmp_path / "whole")
-
-
-@pytest.mark.soak
-def test_asked_to_stop_it_saves(videos, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, *command(videos, tmp_path, *STAGE_1, "--steps", 50)], stderr=subprocess.PIPE, text=True
-    )
-    while not (tmp_path / "log.jsonl").exists() or not losses(tmp_path):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "the same command continues" in errors
-    assert state(tmp_path)["/position/steps"] == len(losses(tmp_path))
-
-
-@pytest.mark.soak
-def test_two_processes_see_what_one_sees(videos, tmp_path):
-    pretrained = tmp_path / "first"
-    assert train(videos, pretrained, "--semantic", "--steps", 1).returncode == 0
-    # A small learning rate: Adam turns the rounding of a gradient near 0 into a step of that size.
-    recipe = [*STAGE_2, "--lr", "1e-5", "--freeze_bn", "--steps", 5, "--pretrain", pretrained / "checkpoint_iter_1.pt"]
-    for processes in (1, 2):
-        result = train(videos, tmp_path / str(processes), *recipe, processes=processes)
-        assert result.returncode == 0, result.stderr
-    one, two = state(tmp_path / "1"), state(tmp_path / "2")
-    assert one["/queue/videos"].tolist() == two["/queue/videos"].tolist()
-    for name, value in one.items():
-        if name.startswith(("/state_dict", "/queue/keys")) and value.is_floating_point():
-            torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-4)
-    for ours, theirs in zip(losses(tmp_path / "1"), losses(tmp_path / "2"), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4)
+def videos(tmp_path_factory):
+    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 def test_one_epoch_of_what_it_writes(videos, tmp_path):
-    """The weights load for evaluation and for --pretrain, and the picture is there."""
-    result = train(videos, tmp_path, "--epochs", 1, "--bsize", 6)
-    assert result.returncode == 0, result.stderr
+    """The weights load for evaluation and for --pretrain; scalars and the picture are there."""
+    result = finish(start(videos, tmp_path, "--epochs", 1, "--bsize", 6))
+    assert result.code == 0, result.stderr
     assert "total" in result.stdout
     assert "left" in result.stdout
     assert {path.name for path in tmp_path.iterdir()} >= {"last.pt", "checkpoint_epoch_1.pt", "log.jsonl"}
-    assert list((tmp_path / "tensorboard").iterdir())
+    scalars = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    logged = [row["total"] for row in read_log(tmp_path)]
+    assert [event.value for event in scalars.Scalars("total")] == pytest.approx(logged)
+    assert set(scalars.Tags()["scalars"]) == {"epoch", "total", "pixel", "learning_rate", "pairs_per_second"}
     assert cv2.imread(str(tmp_path / "pictures" / "epoch_1.png")).shape == (256, 4 * 256, 3)
     weights = read_state_dict(tmp_path / "checkpoint_epoch_1.pt")
     load_weights(LIIR(), weights, tmp_path, unused=TRAINING_ONLY)
     load_pretrained(LIIR(momentum=True), tmp_path / "checkpoint_epoch_1.pt")
     load_weights(LIIR(), read_state_dict(tmp_path / "last.pt"), tmp_path, unused=TRAINING_ONLY)
+
+
+@pytest.fixture(scope="module")
+def pretrained(videos, tmp_path_factory):
+    """A checkpoint of stage 1."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    assert train_here(videos, folder, "--semantic", "--steps", 1).code == 0
+    return folder / "checkpoint_iter_1.pt"
+
+
+@pytest.fixture(scope="module")
+def alone(videos, pretrained, tmp_path_factory):
+    """Stage 2 in one process: (its options, its savepath).
+
+    A small learning rate: Adam turns the rounding of a gradient near 0 into a step of that size.
+    """
+    recipe = *STAGE_2, "--lr", "1e-5", "--freeze_bn", "--steps", 4, "--pretrain", pretrained
+    folder = tmp_path_factory.mktemp("alone")
+    assert train_here(videos, folder, *recipe).code == 0
+    return recipe, folder
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("module", ["torch.distributed.run", "torch.distributed.launch"])
+def test_two_processes_see_what_one_sees(module, videos, alone, tmp_path):
+    """As torchrun starts them, and as the launcher before it did, which passes --local-rank."""
+    recipe, folder = alone
+    launcher = "-m", module, "--nproc_per_node=2", f"--master_port={free_port()}"
+    result = finish(start(videos, tmp_path, *recipe, launcher=launcher, threads=1))
+    assert result.code == 0, result.stderr
+    assert_close(folder, tmp_path)
+
+
+@pytest.mark.soak
+def test_two_nodes_see_what_one_process_sees(videos, alone, tmp_path):
+    recipe, folder = alone
+    port = free_port()
+    nodes = []
+    for rank in range(2):
+        launcher = ["-m", "torch.distributed.run", "--nnodes=2", f"--node_rank={rank}", "--nproc_per_node=1"]
+        launcher += ["--master_addr=127.0.0.1", f"--master_port={port}"]
+        nodes.append(start(videos, tmp_path, *recipe, launcher=tuple(launcher), threads=1))
+    for result in map(finish, nodes):
+        assert result.code == 0, result.stderr
+    assert_close(folder, tmp_path)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @pytest.mark.parametrize(
@@ -163,11 +111,105 @@ def test_one_epoch_of_what_it_writes(videos, tmp_path):
         (["--csvpath", "none.csv"], "none.csv"),
         (["--savepath", "/proc/x"], "/proc/x"),
         (["--lr", "-1"], "--lr"),
+        (["--lr", "nan"], "--lr"),
+        (["--local_rank", "x"], "--local"),
     ],
 )
 def test_bad_options(videos, tmp_path, options, told):
-    result = train(videos, tmp_path / "results", *options)
-    assert result.returncode == 2
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith("error: ")
-    assert told in result.stderr
+    require_refusal(train_here(videos, tmp_path / "results", *options), told)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("v0,0", "2 columns"),
+        ("v0,0,12,9", "4 columns"),
+        ("v0,0,-12", "-12 frames"),
+        ("v0,-3,12", "first frame -3"),
+        ("v0,0,999999999999", "999999999999 frames"),
+        ("v0,0,1e9", "1e9"),
+        ("nowhere,0,12", "nowhere: no such folder"),
+        ("v0,0,40", "v0"),  # frames that are not there
+    ],
+)
+def test_bad_index(videos, tmp_path, row, told):
+    index = tmp_path / "videos.csv"
+    index.write_text(f"{row}\n")
+    require_refusal(train_here(videos, tmp_path / "results", "--csvpath", index, "--bsize", 1), told)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damaged_frames(tmp_path, workers):
+    videos = write_videos(tmp_path / "videos")
+    for path in videos.glob("v*/*.jpg"):
+        halve(path)
+    outcome = train_here(videos, tmp_path / "results", "--worker", workers, "--steps", 1)
+    assert require_refusal(outcome, ".jpg").count(str(videos)) == 1
+
+
+def write_junk(path):
+    path.write_bytes(b"junk" * 100)
+
+
+def write_other_network(path):
+    write_checkpoint(path, {"layer.weight": torch.zeros(3)})
+
+
+def write_lost_weights(path):
+    state = LIIR().state_dict()
+    state["post_convolution.bias"][0] = float("nan")
+    write_checkpoint(path, state)
+
+
+@pytest.mark.parametrize("write", [write_junk, write_other_network, write_lost_weights])
+@pytest.mark.parametrize("option", ["--pretrain", "--resume"])
+def test_bad_checkpoints(option, write, videos, tmp_path):
+    path = tmp_path / "junk.pt"
+    write(path)
+    require_refusal(train_here(videos, tmp_path / "results", option, path), path)
+
+
+def test_resuming_under_another_recipe(videos, pretrained, tmp_path):
+    last = pretrained.with_name("last.pt")
+    require_refusal(train_here(videos, tmp_path / "results", "--resume", last), last, "semantic was True, is False")
+
+
+def test_resuming_on_fewer_videos(videos, pretrained, tmp_path):
+    """The next step must exist."""
+    index = tmp_path / "videos.csv"
+    index.write_text("v0,0,3\n")
+    arguments = "--csvpath", index, "--resume", pretrained.with_name("last.pt"), "--semantic"
+    require_refusal(train_here(videos, tmp_path / "results", *arguments), "--bsize 2", "step 2")
+
+
+def test_a_loss_that_is_not_finite(videos, tmp_path):
+    """Stops before the weights are lost, and names step and frames."""
+    outcome = train_here(videos, tmp_path, "--lr", 1e30, "--steps", 5, "--save_every", 1)
+    steps = len(read_log(tmp_path))
+    assert steps >= 1
+    require_refusal(outcome, f"step {steps + 1}", "not finite", videos, "--lr")
+    state = read_state(tmp_path)
+    assert state["/position/steps"] == steps
+    assert all(value.isfinite().all() for value in state.values() if isinstance(value, torch.Tensor))
+
+
+def test_another_index_is_another_training(videos, tmp_path):
+    index = tmp_path / "videos.csv"
+    index.write_text((videos / "videos.csv").read_text())
+    assert train_here(videos, tmp_path / "results", "--csvpath", index, "--steps", 1).code == 0
+    index.write_text("v0,0,12\n")
+    require_refusal(train_here(videos, tmp_path / "results", "--csvpath", index), "--overwrite", "csvpath")
+
+
+@pytest.mark.soak
+def test_several_processes_tell_a_mistake_once(tmp_path):
+    """Whether all have it, or one: a damaged frame in the second half of a batch."""
+    videos = write_videos(tmp_path / "videos")
+    for more, told in ((["--bsize", 3], "--bsize 3"), (["--steps", 1], ".jpg")):
+        if told == ".jpg":
+            for path in videos.glob("v*/*.jpg"):
+                path.write_bytes(b"")
+        result = finish(start(videos, tmp_path / "results", *STAGE_1, *more, launcher=TORCHRUN, threads=1))
+        assert result.code
+        (error,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
+        assert told in error

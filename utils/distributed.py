@@ -52,26 +52,37 @@ class World:
         return values / self.size
 
     @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """A user's error in some process, or in all, ends them all, and one of them tells it."""
+        refusal = None
+        try:
+            yield
+        except UserError as error:
+            refusal = error
+        first = self._first(refusal is not None)
+        if first is not None:
+            raise refusal if first == self.rank else SystemExit(2)
+
+    @contextmanager
     def led(self, context: AbstractContextManager) -> Iterator[None]:
         """A context that the leading process alone enters; a user's error in entering it ends all processes."""
-        refusal = None
         with ExitStack() as stack:
-            if self.leads:
-                try:
+            with self.agreed():
+                if self.leads:
                     stack.enter_context(context)
-                except UserError as error:
-                    refusal = error
-            if self.any(refusal is not None):
-                raise refusal or SystemExit(2)
             yield
 
     def any(self, flag: bool) -> bool:
         """Whether any process says so."""
+        return self._first(flag) is not None
+
+    def _first(self, flag: bool) -> int | None:
+        """The lowest rank that says so; None if none does."""
         if self.size == 1:
-            return flag
-        raised = torch.tensor([float(flag)], device=self.device)
-        dist.all_reduce(raised, op=dist.ReduceOp.MAX)
-        return bool(raised)
+            return 0 if flag else None
+        rank = torch.tensor(self.rank if flag else self.size, device=self.device)
+        dist.all_reduce(rank, op=dist.ReduceOp.MIN)
+        return None if rank == self.size else int(rank)
 
 
 @contextmanager

@@ -1,0 +1,99 @@
+"""One step of training: what each option changes, and what it leaves alone. Frames are small, 64×64."""
+
+import copy
+
+import pytest
+import torch
+
+import training
+from models.resnet import POSITION_GRID
+from tests.builders import one_thread
+from training import SHUFFLED_PATCH, Recipe, Training, shuffle_patches
+from utils.distributed import World
+
+BATCH = 2
+VIDEOS = torch.arange(BATCH)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(training, "REGION_GRID", 8)
+    with one_thread():
+        yield
+
+
+@pytest.fixture
+def frames():
+    """Reference and target, alike but for a shift."""
+    video = torch.rand(BATCH, 3, 64, 68, generator=torch.Generator().manual_seed(0)) - 0.5
+    return video[..., :64].clone(), video[..., 4:].clone()
+
+
+def build(**options) -> Training:
+    """A training whose position embedding, heads and queue are not zero."""
+    built = Training(Recipe(bsize=BATCH, factor=1, **options), World(0, 1, torch.device("cpu")))
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        built.model.feature_extraction.pos_embed1.normal_(generator=random)
+        if built.queue is not None:
+            built.queue.keys.normal_(generator=random)
+            built.queue.videos.copy_(VIDEOS + 100)
+            built.queue.written = 2
+    return built
+
+
+def test_mixed_precision_is_nearly_the_same(frames):
+    exact, mixed = (build(semantic=True, compact=True, amp=amp) for amp in (False, True))
+    losses = exact.step(*frames, VIDEOS, VIDEOS)
+    for name, value in mixed.step(*frames, VIDEOS, VIDEOS).items():
+        assert value.dtype == losses[name].dtype
+        if value.ndim == 0:
+            assert float(value.detach()) == pytest.approx(float(losses[name].detach()), rel=0.05, abs=1e-3), name
+    assert {value.dtype for value in mixed.model.parameters()} == {torch.float32}
+    assert not torch.equal(mixed.model.post_convolution.weight, exact.model.post_convolution.weight)
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_frozen_batchnorm_keeps_its_statistics_and_learns(freeze, frames):
+    built = build(freeze_bn=freeze)
+    before = copy.deepcopy(built.model.state_dict())
+    built.step(*frames, VIDEOS, VIDEOS)
+    after = built.model.state_dict()
+    for name, value in after.items():
+        if name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            assert torch.equal(value, before[name]) == freeze, name
+    assert not torch.equal(after["feature_extraction.bn1.weight"], before["feature_extraction.bn1.weight"])
+
+
+def test_shuffled_position_changes_what_other_videos_are_met_with(frames):
+    plain, shuffled = (build(usemomen=True, compact=True, pe_shuffle=on) for on in (False, True))
+    ours, theirs = (built.step(*frames, VIDEOS, VIDEOS) for built in (plain, shuffled))
+    for name in ("pixel", "compactness", "reconstruction"):
+        assert torch.equal(ours[name], theirs[name]), name
+    assert not torch.allclose(ours["region"], theirs["region"])
+    assert torch.equal(plain.queue.keys, shuffled.queue.keys)
+
+
+def test_patches_change_places_whole():
+    cells = torch.arange(POSITION_GRID**2, dtype=torch.float32).view(1, 1, POSITION_GRID, POSITION_GRID)
+    embedding = torch.cat((cells, -cells), 1)
+    first, again, other = (shuffle_patches(embedding, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.shape == embedding.shape
+
+    def patches(maps: torch.Tensor) -> set[tuple[float, ...]]:
+        cut = maps.unfold(2, SHUFFLED_PATCH, SHUFFLED_PATCH).unfold(3, SHUFFLED_PATCH, SHUFFLED_PATCH)
+        return {tuple(patch.tolist()) for patch in cut.permute(2, 3, 0, 1, 4, 5).flatten(2).flatten(0, 1)}
+
+    assert patches(first) == patches(embedding)
+
+
+def test_a_loss_that_is_not_finite_changes_no_weight(frames):
+    built = build()
+    frames[1][0, 0, 0, 0] = float("inf")
+    before = copy.deepcopy(dict(built.model.named_parameters()))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        built.step(*frames, VIDEOS, VIDEOS)
+    assert all(torch.equal(value, before[name]) for name, value in built.model.named_parameters())
+    assert built.position.steps == 0
