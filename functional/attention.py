@@ -1,37 +1,17 @@
-"""Local attention over all references at once: the step that carries labels from frame to frame (docs/method.md §3)."""
+"""Local attention over all references at once: the step that carries labels from frame to frame (docs/method.md §3).
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+Every window is read on its own, which yields the mean value it sees and the log of its softmax's denominator. A softmax
+of the latter over all references weighs the former: together that is one softmax over all windows.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from functional.correlation import correlate, window_logits
-from functional.windows import ShiftedWindows, Tile, Windows, pad_frame, tiles
-
-Prior = Callable[[Tensor], Tensor]  # windows of weights [..., P*P] -> windows of weights
-
-
-@dataclass(frozen=True)
-class _Group:
-    """References whose windows are placed alike: all plain ones together, or one searched one."""
-
-    windows: Windows | ShiftedWindows
-    keys: Tensor  # [B, T, C, H, W]
-    values: Tensor  # [B, T, K, H, W]
-
-    def padded(self) -> "_Group":
-        margin = self.windows.padding
-        return _Group(self.windows, pad_frame(self.keys, margin), pad_frame(self.values, margin))
-
-    def score(self, queries: Tensor, tile: Tile) -> Tensor:
-        """Logits of a tile's queries [B, queries, C] -> [B, queries, T, P*P]; `keys` are padded."""
-        return self.windows.extract(queries[:, None] @ self.windows.block(self.keys, tile), tile)
-
-    def read(self, weights: Tensor, tile: Tile) -> Tensor:
-        """Σ weight · value, [B, queries, T, P*P] -> [B, queries, K]; `values` are padded."""
-        block = self.windows.deposit(weights, tile)  # [B, T, queries, cells]
-        return (block @ self.windows.block(self.values, tile).transpose(-1, -2)).sum(1)
+from functional.compactness import PEAK_AT_TEST, bells, two_largest
+from functional.correlation import correlate
+from functional.windows import BUCKET, Buckets, Windows, mask, outside, pad_frame, tiles
 
 
 def attend(
@@ -41,7 +21,7 @@ def attend(
     radius: int,
     *,
     offsets: Sequence[Tensor | None] | None = None,
-    prior: Prior | None = None,
+    prior: bool = False,
     backend: str = "native",
 ) -> Tensor:
     """Σ weight · value, the weights a joint softmax over the windows of all T references.
@@ -49,65 +29,120 @@ def attend(
     query: [B, C, H, W]; keys: [B, T, C, H, W]; values: [B, T, K, H, W] -> [B, K, H, W].
     A cell outside the frame has logit 0, keeps its share of the softmax, and has value 0.
     offsets: per reference None, for windows centred on their queries, or the centres' shifts [B, 2, H, W].
-    prior: applied to the weights of each window (`compactness_prior`).
+    prior: apply the compactness prior to the weights of each window; radius must not be 0.
     """
-    groups = _group(keys, values, radius, [None] * keys.shape[1] if offsets is None else offsets)
-    if backend == "native":
-        return _attend_by_tile(query, groups, prior)
-    return _attend_by_reference(query, groups, prior, backend)
-
-
-def _group(keys: Tensor, values: Tensor, radius: int, offsets: Sequence[Tensor | None]) -> list[_Group]:
+    offsets = [None] * keys.shape[1] if offsets is None else offsets
     if not keys.shape[1] == values.shape[1] == len(offsets):
         raise ValueError(f"{keys.shape[1]} keys, {values.shape[1]} values and {len(offsets)} offsets must be as many")
-    plain = [t for t, offset in enumerate(offsets) if offset is None]
-    groups = [_Group(Windows(radius), keys[:, plain], values[:, plain])] if plain else []
+    reader, readings = _Reader(radius, prior=prior, like=query), []
+    if plain := [t for t, offset in enumerate(offsets) if offset is None]:
+        readings.append(_read_centred(query, keys[:, plain], values[:, plain], reader, backend))
     for t, offset in enumerate(offsets):
         if offset is not None:
-            groups.append(_Group(ShiftedWindows(radius, offset), keys[:, t : t + 1], values[:, t : t + 1]))
-    return groups
+            readings.append(_read_searched(query, keys[:, t], values[:, t], offset, reader))
+    return reader.merge(torch.cat(readings, 1))
 
 
-def _attend_by_tile(query: Tensor, groups: list[_Group], prior: Prior | None) -> Tensor:
-    """All references for one tile of queries at a time."""
-    groups = [group.padded() for group in groups]
-    counts = [group.keys.shape[1] for group in groups]
-    output = query.new_empty(query.shape[0], groups[0].values.shape[2], *query.shape[-2:])
+class _Reader:
+    """Reads windows, each on its own."""
+
+    def __init__(self, radius: int, *, prior: bool, like: Tensor) -> None:
+        self.radius = radius
+        self.bells = bells(2 * radius + 1, BUCKET, like=like) if prior else None  # [BUCKET, cells, cells]
+
+    def numbers(self, labels: int) -> list[int]:
+        """How many numbers `read` yields of a window, kind by kind."""
+        return [1, labels, *((0, 0) if self.bells is None else (2, 2 * labels))]
+
+    def read(self, logits: Tensor, values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """What windows yield.
+
+        logits: of blocks, -inf outside the windows, [B, queries, T, h, w]; values: [B, T, K, h, w]; rows, columns:
+        where the windows start, [queries].
+        -> [B, T, queries, ...]: log Σ exp(logit) and Σ weight · value; with the prior also the two largest logits, and
+        Σ Gaussian · value around each of the two.
+        """
+        weights = logits.flatten(3).softmax(-1)
+        log_sum = logits.amax((-2, -1)) - weights.amax(-1).log()  # [B, queries, T]
+        read = [log_sum.mT[..., None], weights.transpose(1, 2) @ values.flatten(3).mT]
+        if self.bells is not None:
+            height, width = logits.shape[3:]
+            largest, row, column = two_largest(logits.detach())  # [B, queries, T, 2]
+            down = self.bells[rows[:, None, None], row][..., :height]  # [B, queries, T, 2, h]
+            along = self.bells[columns[:, None, None], column][..., :width]
+            across = along.transpose(1, 2).flatten(2, 3) @ values.flatten(2, 3).mT  # [B, T, queries * 2, K * h]
+            across = across.unflatten(2, (-1, 2)).unflatten(4, (-1, height))
+            found = (across * down.transpose(1, 2)[..., None, :]).sum(-1)  # [B, T, queries, 2, K]
+            read += [largest.transpose(1, 2), found.flatten(3)]
+        return torch.cat(read, -1)
+
+    def merge(self, readings: Tensor) -> Tensor:
+        """All references together: what `read` yields, [B, T, H, W, ...] -> [B, K, H, W]."""
+        labels = (readings.shape[-1] - 1) // (1 if self.bells is None else 3)
+        log_sum, mean, largest, found = readings.split(self.numbers(labels), -1)
+        parts = log_sum.softmax(1) * mean
+        if self.bells is not None:
+            weights = (largest - log_sum.logsumexp(1, keepdim=True)).exp().detach()
+            mixed = (weights.softmax(-1)[..., None] * found.unflatten(-1, (2, labels))).sum(-2)
+            parts = torch.where(weights[..., :1] > PEAK_AT_TEST, mixed, parts)
+        return parts.sum(1).permute(0, 3, 1, 2)
+
+
+def _read_centred(query: Tensor, keys: Tensor, values: Tensor, reader: _Reader, backend: str) -> Tensor:
+    """What windows centred on their queries yield in all of these references, [B, T, H, W, ...]."""
+    windows, correlations = Windows(reader.radius), None
+    if backend != "native":
+        maps = [correlate(query, key, reader.radius, backend=backend) for key in keys.unbind(1)]
+        correlations = torch.stack(maps, 1)  # [B, T, P*P, H, W]
+    readings = query.new_empty(*keys.shape[:2], sum(reader.numbers(values.shape[2])), *query.shape[-2:])
+    keys, values = pad_frame(keys, reader.radius).movedim(2, -1).contiguous(), pad_frame(values, reader.radius)
     for tile in tiles(*query.shape[-2:]):
-        queries = tile.rows(query)
-        logits = torch.cat([group.score(queries, tile) for group in groups], dim=2)  # [B, queries, T, P*P]
-        weights = logits.flatten(2).softmax(-1).view_as(logits)
-        if prior is not None:
-            weights = prior(weights)
-        parts = weights.split(counts, dim=2)
-        tile.write(output, sum(group.read(part, tile) for group, part in zip(groups, parts, strict=True)))
-    return output
+        rows, columns = windows.area(tile)
+        block = keys[:, :, rows, columns]  # [B, T, h, w, C]
+        starts, beyond = windows.place(tile, like=query)
+        if correlations is None:
+            logits = (tile.rows(query).contiguous() @ block.flatten(1, 3).mT).unflatten(2, block.shape[1:4])
+            logits += beyond[:, None]
+        else:
+            logits = windows.deposit(tile.of(correlations).flatten(0, 1), tile)
+            logits = logits.unflatten(0, keys.shape[:2]).transpose(1, 2)
+        read = reader.read(logits, values[..., rows, columns], *starts)
+        tile.write(readings.flatten(0, 1), read.flatten(0, 1))
+    return readings.movedim(2, -1)
 
 
-def _attend_by_reference(query: Tensor, groups: list[_Group], prior: Prior | None, backend: str) -> Tensor:
-    """One reference for the whole frame at a time, for backends that correlate whole frames.
+def _read_searched(query: Tensor, key: Tensor, value: Tensor, offset: Tensor, reader: _Reader) -> Tensor:
+    """What windows of one reference centred at query + offset, read bilinearly, yield: [B, 1, H, W, ...].
 
-    Holds one reference's logits: a first pass adds up the softmax's denominator, a second one reads the values.
+    A dot product is linear in the key, so a bilinear window of logits is the bilinear mix of integer ones, one cell
+    apart; and what it reads is the bilinear mix of what it would read from values moved by a cell. No feature is
+    interpolated.
     """
-    single = [
-        _Group(group.windows, group.keys[:, t : t + 1], group.values[:, t : t + 1])
-        for group in groups
-        for t in range(group.keys.shape[1])
-    ]
-    log_sum = torch.stack([_logits(query, group, backend).logsumexp(1) for group in single]).logsumexp(0)
-    output = query.new_zeros(query.shape[0], single[0].values.shape[2], *query.shape[-2:])
-    for group in single:
-        weights = (_logits(query, group, backend) - log_sum[:, None]).exp()
-        padded = group.padded()
-        for tile in tiles(*query.shape[-2:]):
-            rows = tile.rows(weights)[:, :, None]  # [B, queries, 1, P*P]
-            rows = rows if prior is None else prior(rows)
-            tile.write(output, tile.rows(output) + padded.read(rows, tile))
-    return output
+    buckets, labels = Buckets(offset, reader.radius), value.shape[1]
+    key = buckets.pad(key).movedim(1, -1).contiguous()  # [B, H', W', C]
+    corners = buckets.pad(value)
+    upper, lower = corners[..., :-1, :], corners[..., 1:, :]
+    corners = torch.cat((upper[..., :-1], upper[..., 1:], lower[..., :-1], lower[..., 1:]), 1)  # [B, 4 * K, …]
+    queries, fractions = buckets.sort(query), buckets.sort(offset - offset.detach().floor())
+    readings = query.new_empty(len(queries), sum(reader.numbers(labels)))
+    beyond = outside(2 * reader.radius + 1, like=query)
+    for chosen, sample, rows, columns, starts in buckets.blocks():
+        block = key[sample, rows, columns]  # [h + 1, w + 1, C]
+        x, y = fractions[chosen].unbind(1)
+        whole = (queries[chosen] @ block.flatten(0, 1).mT).unflatten(1, block.shape[:2])
+        logits = torch.lerp(whole[:, :-1], whole[:, 1:], y[:, None, None])
+        logits = torch.lerp(logits[..., :-1], logits[..., 1:], x[:, None, None])
+        logits += mask(beyond, *starts, *logits.shape[1:])
+        values = corners[sample, :, rows, columns][None, None, :, :-1, :-1]
+        log_sum, mean, largest, found = reader.read(logits[None, :, None], values, *starts)[0, 0].split(
+            reader.numbers(4 * labels), -1
+        )
+        mixed = [_mix(part.unflatten(1, (-1, 2, 2, labels)), x, y).flatten(1) for part in (mean, found)]
+        readings[chosen] = torch.cat((log_sum, mixed[0], largest, mixed[1]), -1)
+    return buckets.unsort(readings)[:, None]
 
 
-def _logits(query: Tensor, group: _Group, backend: str) -> Tensor:
-    """One reference's logits [B, P*P, H, W]; shifted windows are no backend's business but ours."""
-    if isinstance(group.windows, ShiftedWindows):
-        return window_logits(query, group.keys[:, 0], group.windows)
-    return correlate(query, group.keys[:, 0], group.windows.radius, backend=backend)
+def _mix(corners: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Bilinear mixes of what is read at four corners: [N, n, 2, 2, K], fractions [N] -> [N, n, K]."""
+    rows = torch.lerp(corners[:, :, 0], corners[:, :, 1], y[:, None, None, None])
+    return torch.lerp(rows[:, :, 0], rows[:, :, 1], x[:, None, None])

@@ -31,16 +31,31 @@ def two_gaussians(weights: Tensor) -> Tensor:
     return ((share[..., None] * rows).transpose(1, 2) @ columns).flatten(1)
 
 
-def compactness_prior(weights: Tensor) -> Tensor:
-    """At test: every window whose largest weight exceeds `PEAK_AT_TEST` becomes its two Gaussians; others stay.
+def two_largest(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The two largest entries of each block [..., h, w] of more than one cell, and their rows and columns, [..., 2].
 
-    weights: [..., P*P], one window per row, after the joint softmax; nothing is renormalised.
+    Of equal ones the first, row by row. Reference: finds them among weights, where all but the largest may be 0.
     """
-    peaked = weights.amax(-1) > PEAK_AT_TEST
-    rows = weights[peaked]
-    if not len(rows):
-        return weights
-    return weights.index_put((peaked,), two_gaussians(rows))
+    of_rows = logits.amax(-1)
+    first, row = of_rows.max(-1, keepdim=True)
+    line = logits.gather(-2, row[..., None].expand(*row.shape, logits.shape[-1])).squeeze(-2)  # [..., w]
+    column = line.argmax(-1, keepdim=True)
+    line = line.scatter(-1, column, -math.inf)
+    second, second_row = of_rows.scatter(-1, row, line.amax(-1, keepdim=True)).max(-1, keepdim=True)
+    other = logits.gather(-2, second_row[..., None].expand(*row.shape, logits.shape[-1])).squeeze(-2)
+    second_column = torch.where(second_row == row, line, other).argmax(-1, keepdim=True)
+    return torch.cat((first, second), -1), torch.cat((row, second_row), -1), torch.cat((column, second_column), -1)
+
+
+def bells(size: int, starts: int, *, like: Tensor) -> Tensor:
+    """Gaussians along one axis of a block, cut off outside the window: [start of the window, centre, cell].
+
+    The window has `size` cells and starts at 0 … starts - 1.
+    """
+    cells = torch.arange(starts + size - 1)
+    start, centre, cell = torch.meshgrid(torch.arange(starts), cells, cells, indexing="ij")
+    inside = (cell >= start) & (cell < start + size)
+    return (torch.exp(-4 * math.log(2) / SIGMA**2 * (cell - centre).double().square()) * inside).to(like)
 
 
 def compactness_loss(weights: Tensor) -> Tensor:

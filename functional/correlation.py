@@ -1,10 +1,8 @@
 """Local correlation of two feature maps, by one of several backends (docs/method.md §3)."""
 
-from collections.abc import Iterator
-
 from torch import Tensor
 
-from functional.windows import ShiftedWindows, Tile, Windows, from_subgrids, pad_frame, tiles, to_subgrids
+from functional.windows import Windows, from_subgrids, pad_frame, tiles, to_subgrids
 
 
 def correlate(query: Tensor, key: Tensor, radius: int, dilation: int = 1, *, backend: str = "native") -> Tensor:
@@ -18,7 +16,15 @@ def correlate(query: Tensor, key: Tensor, radius: int, dilation: int = 1, *, bac
 
 
 def _native(query: Tensor, key: Tensor, radius: int, dilation: int) -> Tensor:
-    logits = window_logits(to_subgrids(query, dilation), to_subgrids(key, dilation), Windows(radius))
+    queries, keys = to_subgrids(query, dilation), to_subgrids(key, dilation)
+    windows = Windows(radius)
+    padded = pad_frame(keys, radius)
+    logits = queries.new_empty(len(queries), windows.size**2, *queries.shape[-2:])
+    for tile in tiles(*queries.shape[-2:]):
+        rows, columns = windows.area(tile)
+        block = padded[..., rows, columns]
+        products = (tile.rows(queries) @ block.flatten(2)).unflatten(2, block.shape[2:])
+        tile.write(logits, windows.extract(products, tile).flatten(3).flatten(1, 2))
     return from_subgrids(logits, dilation, *query.shape[-2:])
 
 
@@ -34,19 +40,3 @@ def _sampler(query: Tensor, key: Tensor, radius: int, dilation: int) -> Tensor:
 
 _BACKENDS = {"native": _native, "sampler": _sampler}
 BACKENDS = tuple(_BACKENDS)
-
-
-def tile_logits(query: Tensor, key: Tensor, windows: Windows | ShiftedWindows) -> Iterator[tuple[Tile, Tensor]]:
-    """The logits of one tile of queries after the other: query, key [B, C, H, W] -> [B, queries, P*P] each."""
-    padded = pad_frame(key, windows.padding)[:, None]
-    for tile in tiles(*query.shape[-2:]):
-        block = tile.rows(query)[:, None] @ windows.block(padded, tile)  # [B, 1, queries, cells]
-        yield tile, windows.extract(block, tile)[:, :, 0]
-
-
-def window_logits(query: Tensor, key: Tensor, windows: Windows | ShiftedWindows) -> Tensor:
-    """The logits of all windows of one reference: query, key [B, C, H, W] -> [B, P*P, H, W]."""
-    logits = query.new_empty(query.shape[0], windows.size**2, *query.shape[-2:])
-    for tile, rows in tile_logits(query, key, windows):
-        tile.write(logits, rows)
-    return logits

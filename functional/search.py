@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from functional.correlation import correlate, tile_logits
-from functional.windows import Windows, displacements, from_subgrids, to_subgrids
+from functional.correlation import correlate
+from functional.windows import Windows, displacements, from_subgrids, pad_frame, tiles, to_subgrids
 
 SEARCH_GAP = 15  # references older than this many frames are searched
 MAX_DILATION = 4
@@ -20,12 +20,24 @@ def expected_offset(query: Tensor, key: Tensor, radius: int, dilation: int, *, b
 
     query, key: [B, C, H, W] -> [B, 2, H, W], (dx, dy) in cells. Cells outside the frame have logit 0 and count.
     """
-    steps = dilation * displacements(radius, device=query.device, dtype=query.dtype)  # [P*P, 2]
     if backend != "native":
         weights = correlate(query, key, radius, dilation, backend=backend).softmax(1)
+        steps = dilation * displacements(radius, device=query.device, dtype=query.dtype)  # [P*P, 2]
         return torch.einsum("bphw,pc->bchw", weights, steps)
-    grids = to_subgrids(query, dilation)
-    offset = grids.new_empty(grids.shape[0], 2, *grids.shape[-2:])
-    for tile, logits in tile_logits(grids, to_subgrids(key, dilation), Windows(radius)):
-        tile.write(offset, logits.softmax(-1) @ steps)
-    return from_subgrids(offset, dilation, *query.shape[-2:])
+    queries, windows = to_subgrids(query, dilation), Windows(radius)
+    keys = pad_frame(to_subgrids(key, dilation), radius).movedim(1, -1).contiguous()  # [B*d*d, H', W', C]
+    offset = queries.new_empty(len(queries), 2, *queries.shape[-2:])
+    for tile in tiles(*queries.shape[-2:]):
+        rows, columns = windows.area(tile)
+        block = keys[:, rows, columns]
+        logits = tile.rows(queries).contiguous() @ block.flatten(1, 2).mT  # [B*d*d, queries, h*w]
+        logits += windows.place(tile, like=queries)[1].flatten(1)
+        cells, centres = (_positions(*size).to(queries) for size in (block.shape[1:3], (tile.height, tile.width)))
+        tile.write(offset, logits.softmax(-1) @ cells - centres)
+    return dilation * from_subgrids(offset, dilation, *query.shape[-2:])
+
+
+def _positions(height: int, width: int) -> Tensor:
+    """(x, y) of a rectangle's cells, row-major, seen from its middle: [height*width, 2]."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack((x - (width - 1) / 2, y - (height - 1) / 2), -1).flatten(0, 1)

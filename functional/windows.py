@@ -2,10 +2,9 @@
 
 Every operator here needs, for each query position, a P×P window of another map (P = 2·radius + 1, row-major, zero
 outside the frame). Windows of neighbouring queries overlap, so the queries of one small tile are multiplied with the
-one block of keys that holds all their windows: a single matrix product, of which each query keeps its own window.
-
-`Windows` and `ShiftedWindows` say where a query's window lies in its tile's block. Both do it twice, as a linear
-map and its transpose: `extract` takes windows of logits out of blocks, `deposit` puts windows of weights into blocks.
+one block of keys that holds all their windows: a single matrix product. What lies in the block but not in a query's
+window gets the logit -inf, so that a softmax over the block is one over the window, and a second matrix product reads
+the block's values. No window is built.
 """
 
 import math
@@ -16,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-TILE_HEIGHT, TILE_WIDTH = 8, 16  # queries in a tile: small enough for the cache, large enough for the matrix product
+TILE = 8  # queries on a side of a tile: few, for small blocks, but enough for the matrix product
+BUCKET = 12  # cells on a side in which windows that lie anywhere start to share a block
+QUERIES = 256  # at most, in such a block
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Tile:
 
 def tiles(height: int, width: int) -> Iterator[Tile]:
     """The tiles that cover a frame, row by row; those at its right and lower edge may be smaller."""
-    for top in range(0, height, TILE_HEIGHT):
-        for left in range(0, width, TILE_WIDTH):
-            yield Tile(top, left, min(TILE_HEIGHT, height - top), min(TILE_WIDTH, width - left))
+    for top in range(0, height, TILE):
+        for left in range(0, width, TILE):
+            yield Tile(top, left, min(TILE, height - top), min(TILE, width - left))
 
 
 def displacements(radius: int, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Tensor:
@@ -56,109 +57,105 @@ def displacements(radius: int, *, device: torch.device | None = None, dtype: tor
 
 
 class Windows:
-    """Windows centred on their queries."""
+    """Windows centred on their queries, in maps with `radius` zeros around them."""
 
     def __init__(self, radius: int) -> None:
         self.radius = radius
         self.size = 2 * radius + 1
-        self.padding = radius  # zeros around a map, so that every window lies inside it
+        self._placed: dict[tuple[int, int], tuple[tuple[Tensor, Tensor], Tensor]] = {}
 
-    def block(self, padded: Tensor, tile: Tile) -> Tensor:
-        """The part of a padded map [..., C, H, W] that holds the tile's windows, [..., C, cells]."""
+    def area(self, tile: Tile) -> tuple[slice, slice]:
+        """The rows and columns of a tile's block."""
         bottom, right = tile.top + tile.height + 2 * self.radius, tile.left + tile.width + 2 * self.radius
-        return padded[..., tile.top : bottom, tile.left : right].flatten(-2)
+        return slice(tile.top, bottom), slice(tile.left, right)
 
-    def _view(self, block: Tensor, tile: Tile) -> Tensor:
-        """Each query's window in its own row of a block, as a view: [N, queries, cells] -> [N, height, width, P, P]."""
-        width = tile.width + 2 * self.radius
-        row = (tile.height + 2 * self.radius) * width
-        shape = block.shape[0], tile.height, tile.width, self.size, self.size
-        return block.as_strided(shape, (tile.height * tile.width * row, tile.width * row + width, row + 1, width, 1))
+    def place(self, tile: Tile, *, like: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """The first row and column of each query's window in the tile's block, [queries] each, and their `mask`."""
+        if (tile.height, tile.width) not in self._placed:
+            rows, columns = (torch.arange(count, device=like.device) for count in (tile.height, tile.width))
+            starts = rows.repeat_interleave(tile.width), columns.repeat(tile.height)
+            size = tile.height + 2 * self.radius, tile.width + 2 * self.radius
+            self._placed[tile.height, tile.width] = starts, mask(outside(self.size, like=like), *starts, *size)
+        return self._placed[tile.height, tile.width]
 
     def extract(self, block: Tensor, tile: Tile) -> Tensor:
-        """Blocks of logits [B, T, queries, cells] -> the queries' windows [B, queries, T, P*P]."""
-        batch, references, queries, _ = block.shape
-        view = self._view(block.flatten(0, 1), tile).unflatten(0, (batch, references))
-        return view.permute(0, 2, 3, 1, 4, 5).reshape(batch, queries, references, -1)
+        """The windows in blocks of logits, a view: [N, queries, h, w] -> [N, height, width, P, P]."""
+        _, queries, height, width = block.shape
+        shape = len(block), tile.height, tile.width, self.size, self.size
+        of_query = height * width
+        return block.as_strided(shape, (queries * of_query, tile.width * of_query + width, of_query + 1, width, 1))
 
     def deposit(self, windows: Tensor, tile: Tile) -> Tensor:
-        """Windows of weights [B, queries, T, P*P] -> blocks [B, T, queries, cells], zero elsewhere."""
-        batch, queries, references, _ = windows.shape
-        cells = (tile.height + 2 * self.radius) * (tile.width + 2 * self.radius)
-        block = windows.new_zeros(batch * references, queries, cells)
-        shape = batch, tile.height, tile.width, references, self.size, self.size
-        self._view(block, tile).copy_(windows.reshape(shape).permute(0, 3, 1, 2, 4, 5).flatten(0, 1))
-        return block.unflatten(0, (batch, references))
+        """Blocks of logits that hold these windows and -inf: [N, P*P, height, width] -> [N, queries, h, w]."""
+        size = tile.height + 2 * self.radius, tile.width + 2 * self.radius
+        block = windows.new_full((len(windows), tile.height * tile.width, *size), -math.inf)
+        self.extract(block, tile).copy_(windows.unflatten(1, (self.size, -1)).permute(0, 3, 4, 1, 2))
+        return block
 
 
-class ShiftedWindows:
-    """Windows of one reference, centred at query + offset and read bilinearly (docs/method.md §3, long-range search).
+class Buckets:
+    """Windows of one reference that lie anywhere: centred at query + offset, for queries [B, H, W].
 
-    A dot product is linear in the key, so a bilinear window of logits is the bilinear mix of the (P+1)×(P+1) integer
-    logits around ⌊query + offset⌋, and the same holds, transposed, for the weights: no feature is interpolated.
-
-    offset: [B, 2, H, W], (dx, dy) in cells.
+    Those that start in the same BUCKET×BUCKET cells share a block: blocks stay small however rough the offsets are.
     """
 
-    def __init__(self, radius: int, offset: Tensor) -> None:
-        height, width = offset.shape[-2:]
-        self.radius = radius
-        self.size = 2 * radius + 1
-        self.padding = 2 * radius + 2  # enough for a window that lies wholly outside; those further out are clamped
-        whole = offset.detach().floor()
-        self.fraction = offset - whole
-        rows = torch.arange(height, device=offset.device).view(-1, 1)
-        columns = torch.arange(width, device=offset.device)
-        self.column = (whole[:, 0].long() + columns).clamp(-radius - 2, width + radius)  # ⌊query + offset⌋, [B, H, W]
-        self.row = (whole[:, 1].long() + rows).clamp(-radius - 2, height + radius)
-        self._boxes = self._bounding_boxes()
+    def __init__(self, offset: Tensor, radius: int) -> None:
+        """offset: [B, 2, H, W], (dx, dy) in cells; what is below a whole cell is left to the caller."""
+        batch, _, height, width = offset.shape
+        self.shape = batch, height, width
+        self.margin = 2 * radius + 2  # zeros around a map: enough for a window that lies wholly outside
+        self.side = BUCKET + 2 * radius + 1  # of a block, which also holds the neighbours one cell on
+        own = torch.meshgrid(*(torch.arange(size, device=offset.device) for size in (height, width)), indexing="ij")
+        whole = offset.detach().floor().long()
+        starts = [
+            (whole[:, axis] + cell).clamp(-radius - 2, size + radius).flatten() + self.margin - radius
+            for axis, cell, size in ((1, own[0], height), (0, own[1], width))
+        ]
+        samples = torch.arange(batch, device=offset.device).repeat_interleave(height * width)
+        rows, columns = (start // BUCKET for start in starts)
+        self.order = ((samples * (height + 4 * self.margin) + rows) * (width + 4 * self.margin) + columns).argsort()
+        places = torch.stack((samples, rows, columns), 1)[self.order]
+        first = torch.ones(len(places), dtype=torch.bool, device=offset.device)
+        first[1:] = (places[1:] != places[:-1]).any(1)
+        self.firsts = first.nonzero()[:, 0].tolist()  # of each bucket, in this order
+        self.places = places[first].tolist()
+        self.starts = [start[self.order] % BUCKET for start in starts]
 
-    def _bounding_boxes(self) -> dict[tuple[int, int], tuple[int, ...]]:
-        """(top, left, bottom, right) of each tile's block in the padded map; all in one transfer from the device."""
-        boxes, corners = [], []
-        for tile in tiles(*self.row.shape[-2:]):
-            row, column = tile.of(self.row), tile.of(self.column)
-            boxes.append(torch.stack((row.amin(), column.amin(), row.amax(), column.amax())))
-            corners.append((tile.top, tile.left))
-        low, high = self.padding - self.radius, self.padding + self.radius + 2
-        extent = torch.tensor([low, low, high, high])
-        return dict(zip(corners, map(tuple, (torch.stack(boxes).cpu() + extent).tolist()), strict=True))
+    def pad(self, maps: Tensor) -> Tensor:
+        """Zeros around every frame of [..., H, W], so that every block lies inside."""
+        return F.pad(maps, (self.margin, self.margin + BUCKET) * 2)
 
-    def block(self, padded: Tensor, tile: Tile) -> Tensor:
-        """The part of a padded map [..., C, H, W] that holds the tile's windows, [..., C, cells]."""
-        top, left, bottom, right = self._boxes[tile.top, tile.left]
-        return padded[..., top:bottom, left:right].flatten(-2)
+    def sort(self, maps: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B*H*W, C], bucket by bucket."""
+        return maps.movedim(1, -1).flatten(0, 2)[self.order]
 
-    def _cells(self, tile: Tile) -> Tensor:
-        """Where each query's (P+1)×(P+1) integer window lies in the tile's block, [B, 1, queries, (P+1)*(P+1)]."""
-        top, left, _, right = self._boxes[tile.top, tile.left]
-        first_row = tile.of(self.row).flatten(1) + (self.padding - self.radius - top)
-        first_column = tile.of(self.column).flatten(1) + (self.padding - self.radius - left)
-        steps = torch.arange(self.size + 1, device=first_row.device)
-        window = (steps.view(-1, 1) * (right - left) + steps).flatten()
-        return ((first_row * (right - left) + first_column)[..., None] + window)[:, None]
+    def unsort(self, rows: Tensor) -> Tensor:
+        """The inverse, [B*H*W, C] -> [B, H, W, C]."""
+        return rows[self.order.argsort()].unflatten(0, self.shape)
 
-    def _mix(self, tile: Tile) -> tuple[Tensor, Tensor]:
-        """The bilinear fractions (x, y) of the tile's queries, [B, 1, queries, 1, 1] each."""
-        x, y = tile.rows(self.fraction).unbind(-1)
-        return x[:, None, :, None, None], y[:, None, :, None, None]
+    def blocks(self) -> Iterator[tuple[slice, int, slice, slice, tuple[Tensor, Tensor]]]:
+        """Which of the sorted queries share a block; its sample, rows and columns in the padded map; and the first row
+        and column of each query's window in it."""
+        lasts = [*self.firsts[1:], len(self.order)]
+        for (sample, row, column), first, last in zip(self.places, self.firsts, lasts, strict=True):
+            rows, columns = (slice(BUCKET * start, BUCKET * start + self.side) for start in (row, column))
+            for begin in range(first, last, QUERIES):
+                chosen = slice(begin, min(begin + QUERIES, last))
+                yield chosen, sample, rows, columns, (self.starts[0][chosen], self.starts[1][chosen])
 
-    def extract(self, block: Tensor, tile: Tile) -> Tensor:
-        """Blocks of logits [B, 1, queries, cells] -> the queries' bilinear windows [B, queries, 1, P*P]."""
-        whole = block.gather(-1, self._cells(tile)).unflatten(-1, (self.size + 1, self.size + 1))
-        x, y = self._mix(tile)
-        rows = torch.lerp(whole[..., :-1, :], whole[..., 1:, :], y)
-        return torch.lerp(rows[..., :-1], rows[..., 1:], x).flatten(-2).transpose(1, 2)
 
-    def deposit(self, windows: Tensor, tile: Tile) -> Tensor:
-        """Windows of weights [B, queries, 1, P*P] -> blocks [B, 1, queries, cells], each weight on its four cells."""
-        windows = windows.transpose(1, 2).unflatten(-1, (self.size, self.size))
-        x, y = self._mix(tile)
-        rows = F.pad(windows * (1 - x), (0, 1)) + F.pad(windows * x, (1, 0))
-        whole = F.pad(rows * (1 - y), (0, 0, 0, 1)) + F.pad(rows * y, (0, 0, 1, 0))
-        top, left, bottom, right = self._boxes[tile.top, tile.left]
-        block = windows.new_zeros(*windows.shape[:3], (bottom - top) * (right - left))
-        return block.scatter(-1, self._cells(tile), whole.flatten(-2))
+def outside(size: int, *, like: Tensor) -> Tensor:
+    """What added to logits along one axis of a block leaves the window: [start of the window, cell], 0 or -inf.
+
+    The window has `size` cells and starts at 0 … BUCKET - 1; BUCKET is no less than TILE.
+    """
+    steps = torch.arange(BUCKET + size - 1) - torch.arange(BUCKET)[:, None]
+    return torch.where((steps >= 0) & (steps < size), 0.0, -math.inf).to(like)
+
+
+def mask(outside: Tensor, rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
+    """What added to the logits of blocks [N, height, width] leaves the windows that start at these rows and columns."""
+    return outside[rows, :height, None] + outside[columns, None, :width]
 
 
 def pad_frame(maps: Tensor, padding: int) -> Tensor:

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from functional.attention import attend
-from functional.compactness import compactness_prior
 from functional.search import expected_offset, search_dilation
 
 RECENT = (1, 3, 5)  # references counted back from the target
@@ -123,7 +122,7 @@ class Propagator:
             values,
             self.propagation.radius,
             offsets=[self._offset(features, frame) for frame in frames],
-            prior=compactness_prior if self.propagation.prior else None,
+            prior=self.propagation.prior,
             backend=self.backend,
         )
         return soft[0]

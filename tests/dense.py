@@ -56,11 +56,11 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, radius: int, offsets=Non
 
 
 def compactness_prior(weights: Tensor, threshold: float = 0.1) -> Tensor:
-    """One window [P*P] after the other."""
+    """One window [P*P] after the other; of equal weights the first, row by row, is the largest."""
     size = round(weights.shape[-1] ** 0.5)
     result = weights.clone().reshape(-1, size * size)
     for row in result:
-        (w1, w2), (c1, c2) = (part.tolist() for part in row.topk(2))
+        (w1, w2), (c1, c2) = (part[:2].tolist() for part in row.sort(descending=True, stable=True))
         if w1 > threshold:
             m1, m2 = torch.tensor([w1, w2]).double().softmax(0).tolist()
             bells = [

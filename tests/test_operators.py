@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from functional.attention import attend
-from functional.compactness import compactness_prior, two_gaussians
+from functional.compactness import two_gaussians, two_largest
 from functional.correlation import BACKENDS, correlate
 from functional.search import expected_offset, search_dilation
-from functional.windows import ShiftedWindows, Tile, Windows, from_subgrids, tiles, to_subgrids
+from functional.windows import Tile, from_subgrids, tiles, to_subgrids
 from tests import dense
 
 DEVICES = [
@@ -45,7 +45,7 @@ def test_operators_on_any_device(device, backend):
     query, keys, values = parts
     offset = expected_offset(query, keys[:, 0], 2, 2, backend=backend)
     offsets = [offset, None, None]
-    result = attend(query, keys, values, 2, offsets=offsets, prior=compactness_prior, backend=backend)
+    result = attend(query, keys, values, 2, offsets=offsets, prior=True, backend=backend)
     copies = [part.detach().cpu().requires_grad_() for part in parts]
     query, keys, values = copies
     offsets = [dense.expected_offset(query, keys[:, 0], 2, 2), None, None]
@@ -113,15 +113,14 @@ def offsets_for(size: tuple[int, int], batch: int = 2, scale: float = 4.0) -> li
 
 
 @pytest.mark.parametrize("searched", [False, True])
-@pytest.mark.parametrize("prior", [None, "compactness"])
+@pytest.mark.parametrize("prior", [False, True])
 @pytest.mark.parametrize("size", SIZES)
 def test_attend(size, prior, searched, backend):
     query, keys, values = problem(size)
     offsets = offsets_for(size) if searched else None
-    pairs = {None: (None, None), "compactness": (compactness_prior, dense.compactness_prior)}
-    ours, theirs = pairs[prior]
-    result = attend(query, keys, values, 2, offsets=offsets, prior=ours, backend=backend)
-    torch.testing.assert_close(result, dense.attend(query, keys, values, 2, offsets, theirs), atol=1e-6, rtol=1e-6)
+    result = attend(query, keys, values, 2, offsets=offsets, prior=prior, backend=backend)
+    expected = dense.attend(query, keys, values, 2, offsets, dense.compactness_prior if prior else None)
+    torch.testing.assert_close(result, expected, atol=1e-6, rtol=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
@@ -176,19 +175,6 @@ def test_attend_needs_as_many_of_each():
         attend(query, keys, values[:, :2], 1)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_extract_and_deposit_are_transposes(size):
-    """<extract(block), windows> = <block, deposit(windows)>, for plain and shifted windows."""
-    for windows in (Windows(2), ShiftedWindows(2, 3 * normal(1, 2, *size))):
-        for tile in tiles(*size):
-            padded = torch.zeros(1, 1, 1, *(side + 2 * windows.padding for side in size), dtype=torch.float64)
-            cells = windows.block(padded, tile).shape[-1]
-            block = normal(1, 1, tile.height * tile.width, cells)
-            weights = normal(1, tile.height * tile.width, 1, windows.size**2, seed=1)
-            left = (windows.extract(block, tile) * weights).sum()
-            torch.testing.assert_close(left, (block * windows.deposit(weights, tile)).sum())
-
-
 def test_tiles_cover_a_frame_once():
     count = torch.zeros(21, 35)
     for tile in tiles(21, 35):
@@ -206,12 +192,14 @@ def test_subgrids(size, dilation):
     assert torch.equal(from_subgrids(grids, dilation, *size), maps)
 
 
-def test_compactness_prior():
-    weights = torch.rand(40, 3, 49, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 8
-    weights = weights / weights.sum(-1, keepdim=True) * torch.linspace(0.01, 1, 40, dtype=torch.float64)[:, None, None]
-    expected = dense.compactness_prior(weights)
-    assert 0 < (expected == weights).all(-1).float().mean() < 1  # some replaced, some not
-    torch.testing.assert_close(compactness_prior(weights), expected, atol=1e-6, rtol=0)
+def test_two_largest():
+    logits = normal(30, 4, 5, 7)
+    logits[:10, :, 2:] = -torch.inf  # one row is left, or two
+    logits[:5, :, 1:] = -torch.inf
+    values, rows, columns = two_largest(logits)
+    expected, cells = logits.flatten(2).topk(2)
+    assert torch.equal(values, expected)
+    assert torch.equal(7 * rows + columns, cells)
 
 
 def test_two_gaussians_of_a_single_cell():

@@ -10,8 +10,8 @@ from dataloaders.davis import load_sequences
 from dataloaders.video import read_frame
 from functional.attention import attend
 from functional.color import normalised_lab
-from functional.compactness import PEAK_AT_TEST, compactness_prior
-from functional.correlation import BACKENDS
+from functional.compactness import PEAK_AT_TEST
+from functional.correlation import BACKENDS, correlate
 from models.liir import LIIR, for_inference
 from models.propagation import Propagation, Propagator, reference_frames
 from tests.conftest import golden_model, load_golden
@@ -170,13 +170,9 @@ def queries_at_the_threshold(features: list[Tensor], margin: float = 1e-6) -> Te
     features: of the references, then of the target.
     """
 
-    def undecided(weights: Tensor) -> Tensor:
-        at_threshold = (weights.amax(-1) - PEAK_AT_TEST).abs() < margin
-        return F.pad(at_threshold[..., None].float(), (weights.shape[-1] // 2,) * 2)  # on the window's own centre
-
-    keys = torch.stack(features[:-1], dim=1)
-    ones = torch.ones_like(keys[:, :, :1])
-    return attend(features[-1], keys, ones, radius=14, prior=undecided)[0, 0] > 0
+    logits = torch.stack([correlate(features[-1], key, 14) for key in features[:-1]])  # [T, 1, P*P, h, w]
+    weights = logits.transpose(0, 1).flatten(1, 2).softmax(1).unflatten(1, (len(logits), -1))
+    return ((weights.amax(2)[0] - PEAK_AT_TEST).abs() < margin).any(0)
 
 
 def test_batch_of_several(encoded, backend):
@@ -191,5 +187,5 @@ def test_batch_of_several(encoded, backend):
         keys.append(torch.cat(features[:-1]))
         values.append(one_hot)
         expected.append(golden["probability_momentum_compact_s20"])
-    soft = attend(*map(torch.stack, (queries, keys, values)), radius=14, prior=compactness_prior, backend=backend)
+    soft = attend(*map(torch.stack, (queries, keys, values)), radius=14, prior=True, backend=backend)
     assert np.abs(soft.numpy() - np.stack(expected)).max() <= 1e-4
