@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from functional.correlation import correlate
-from models.liir import LIIR, TRAINING_ONLY, for_inference
+from models.inference import InferenceEncoder
+from models.liir import LIIR, TRAINING_ONLY
 from models.propagation import Propagation, Propagator
 from utils.checkpoint import load_weights, read_state_dict
 from utils.errors import UserError, warn
@@ -18,9 +19,9 @@ def load_propagator(
 ) -> Callable[[], Propagator]:
     """What starts the propagation of a sequence with a checkpoint, in one of the released configurations."""
     require_backend(backend)
-    model = load_model(checkpoint, device, usemomen=usemomen)
+    encode = load_encoder(checkpoint, device, usemomen=usemomen)
     propagation = Propagation.released(momentum=usemomen, compact=compact, policy=policy)
-    return partial(Propagator, model.encode, propagation, backend=backend)
+    return partial(Propagator, encode, propagation, backend=backend)
 
 
 def require_backend(name: str) -> None:
@@ -31,8 +32,13 @@ def require_backend(name: str) -> None:
         raise UserError(f"--backend {name}: {error}; run scripts/install_sampler.sh or use native") from error
 
 
-def load_model(path: Path, device: torch.device, *, usemomen: bool) -> LIIR:
-    """The encoder and pixel head in a checkpoint, ready for inference."""
+def load_encoder(path: Path, device: torch.device, *, usemomen: bool) -> InferenceEncoder:
+    """The encoder and pixel head in a checkpoint, made fast."""
+    return InferenceEncoder(load_model(path, usemomen=usemomen)).to(device)
+
+
+def load_model(path: Path, *, usemomen: bool) -> LIIR:
+    """The network in a checkpoint, without what only training needs."""
     state = read_state_dict(path)
     momentum = any(name.startswith("conv_semantic_k.") for name in state)
     if usemomen and not momentum:
@@ -41,4 +47,4 @@ def load_model(path: Path, device: torch.device, *, usemomen: bool) -> LIIR:
         warn(f"{path} holds a key head (conv_semantic_k): if it is an inter-video model, it wants --usemomen")
     model = LIIR()
     load_weights(model, state, path, unused=TRAINING_ONLY)
-    return for_inference(model, device)
+    return model.eval().requires_grad_(False)

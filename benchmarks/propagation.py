@@ -1,4 +1,4 @@
-"""What propagating one frame costs beside the encoder: 480×854, five references, the sample clip, this machine.
+"""What propagating one frame costs beside the encoder: 480×854, five references, this machine.
 
 Prints medians over paired runs in one process, and their ratios to one pass of the plain encoder: the network
 written simply, channels first, BatchNorm not folded.
@@ -20,16 +20,17 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
 from dataloaders.davis import load_sequences
+from evaluation import load_model
 from functional.color import normalised_lab
-from models.liir import LIIR, TRAINING_ONLY, for_inference
+from models.inference import InferenceEncoder
 from models.propagation import Propagation, Propagator
 from scripts import make_sample
-from utils.checkpoint import load_weights, read_state_dict
 from utils.device import peak_memory
 from utils.errors import run
 from utils.options import DEFAULT_CHECKPOINT, ArgumentParser
 
 HEIGHT, WIDTH = 480, 854
+Encode = Callable[[Tensor], Tensor]
 REFERENCES = {"near references": [0, 5, 9, 11, 13], "two searched": [0, 5, 35, 37, 39]}
 MODELS = {
     "plain": Propagation.released(momentum=False, compact=False),
@@ -43,10 +44,12 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5, help="runs of each row")
     parser.add_argument("--resume", type=Path, default=DEFAULT_CHECKPOINT, help="checkpoint")
+    parser.add_argument("--datapath", type=Path, help="DAVIS folder, to measure on a sequence of its 2016 val set")
+    parser.add_argument("--sequence", default="dog", help="which one, of 480×854")
     parser.add_argument("--json", type=Path, help="file for the results")
     arguments = parser.parse_args()
     start = peak_memory(torch.device("cpu"))
-    frames, masks = sample_clip()
+    frames, masks = sample_clip() if arguments.datapath is None else sequence_of(arguments.datapath, arguments.sequence)
     rows = measure(encoders(arguments.resume), frames, masks, arguments.runs)
     plain = rows["plain encoder"]
     for name, seconds in rows.items():
@@ -70,26 +73,28 @@ def sample_clip() -> tuple[list[Tensor], list[Tensor]]:
     return frames, [torch.from_numpy(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)) for mask in masks]
 
 
-def encoders(checkpoint: Path) -> dict[str, LIIR]:
+def sequence_of(datapath: Path, name: str) -> tuple[list[Tensor], list[Tensor]]:
+    """The same of a real sequence, and its first mask alone."""
+    (sequence,) = load_sequences(datapath, 2016, "val", [name])
+    return [normalised_lab(frame) for frame in sequence.read_frames()], [torch.from_numpy(sequence.first_mask())]
+
+
+def encoders(checkpoint: Path) -> dict[str, Encode]:
     """The network written plainly and as the project runs it."""
-    models = {"plain encoder": LIIR(), "encoder": LIIR()}
-    for model in models.values():
-        load_weights(model, read_state_dict(checkpoint), checkpoint, unused=TRAINING_ONLY)
-        model.eval().requires_grad_(False)
-    for_inference(models["encoder"], "cpu")
-    return models
+    model = load_model(checkpoint, usemomen=False)
+    return {"plain encoder": model.encode, "encoder": InferenceEncoder(model)}
 
 
-def measure(models: dict[str, LIIR], frames: list[Tensor], masks: list[Tensor], runs: int) -> dict[str, float]:
+def measure(encoders: dict[str, Encode], frames: list[Tensor], masks: list[Tensor], runs: int) -> dict[str, float]:
     """Median seconds of each row; the rows take turns, so that a machine that slows down slows all of them."""
     padded = F.pad(frames[0], (0, -WIDTH % 4, 0, -HEIGHT % 4))[None]
-    work = {name: lambda model=model: model.encode(padded) for name, model in models.items()}
+    work = {name: lambda encode=encode: encode(padded) for name, encode in encoders.items()}
     for references, indices in REFERENCES.items():
         for name, propagation in MODELS.items():
-            propagator = Propagator(models["encoder"].encode, propagation)
+            propagator = Propagator(encoders["encoder"], propagation)
             for index in indices:
                 propagator.frame = index
-                propagator.step(frames[index % len(frames)], masks[index % len(frames)])
+                propagator.step(frames[index % len(frames)], masks[index % len(masks)])
             work[f"step, {references}, {name}"] = step_again(propagator, frames[(indices[-1] + 1) % len(frames)])
     times = {name: [] for name in work}
     for _ in range(runs + 1):  # the first warms up

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from functional.compactness import PEAK_AT_TEST, bells, two_largest
 from functional.correlation import correlate
+from functional.scratch import Scratch
 from functional.windows import BUCKET, Buckets, Windows, mask, outside, pad_frame, tiles
 
 
@@ -34,7 +35,7 @@ def attend(
     offsets = [None] * keys.shape[1] if offsets is None else offsets
     if not keys.shape[1] == values.shape[1] == len(offsets):
         raise ValueError(f"{keys.shape[1]} keys, {values.shape[1]} values and {len(offsets)} offsets must be as many")
-    reader, readings = _Reader(radius, prior=prior, like=query), []
+    reader, readings = _Reader(radius, prior, Scratch(query, keys, values), like=query), []
     if plain := [t for t, offset in enumerate(offsets) if offset is None]:
         readings.append(_read_centred(query, keys[:, plain], values[:, plain], reader, backend))
     for t, offset in enumerate(offsets):
@@ -46,8 +47,9 @@ def attend(
 class _Reader:
     """Reads windows, each on its own."""
 
-    def __init__(self, radius: int, *, prior: bool, like: Tensor) -> None:
+    def __init__(self, radius: int, prior: bool, scratch: Scratch, *, like: Tensor) -> None:
         self.radius = radius
+        self.scratch = scratch
         self.bells = bells(2 * radius + 1, BUCKET, like=like) if prior else None  # [BUCKET, cells, cells]
 
     def numbers(self, labels: int) -> list[int]:
@@ -62,7 +64,8 @@ class _Reader:
         -> [B, T, queries, ...]: log Σ exp(logit) and Σ weight · value; with the prior also the two largest logits, and
         Σ Gaussian · value around each of the two.
         """
-        weights = logits.flatten(3).softmax(-1)
+        flat = logits.flatten(3)
+        weights = torch.softmax(flat, -1, out=self.scratch("weights", flat, *flat.shape))
         log_sum = logits.amax((-2, -1)) - weights.amax(-1).log()  # [B, queries, T]
         read = [log_sum.mT[..., None], weights.transpose(1, 2) @ values.flatten(3).mT]
         if self.bells is not None:
@@ -90,7 +93,7 @@ class _Reader:
 
 def _read_centred(query: Tensor, keys: Tensor, values: Tensor, reader: _Reader, backend: str) -> Tensor:
     """What windows centred on their queries yield in all of these references, [B, T, H, W, ...]."""
-    windows, correlations = Windows(reader.radius), None
+    windows, scratch, correlations = Windows(reader.radius), reader.scratch, None
     if backend != "native":
         maps = [correlate(query, key, reader.radius, backend=backend) for key in keys.unbind(1)]
         correlations = torch.stack(maps, 1)  # [B, T, P*P, H, W]
@@ -101,7 +104,9 @@ def _read_centred(query: Tensor, keys: Tensor, values: Tensor, reader: _Reader, 
         block = keys[:, :, rows, columns]  # [B, T, h, w, C]
         starts, beyond = windows.place(tile, like=query)
         if correlations is None:
-            logits = (tile.rows(query).contiguous() @ block.flatten(1, 3).mT).unflatten(2, block.shape[1:4])
+            queries, cells = tile.rows(query).contiguous(), scratch.copy("block", block).flatten(1, 3)
+            out = scratch("logits", query, *queries.shape[:2], cells.shape[1])
+            logits = torch.matmul(queries, cells.mT, out=out).unflatten(2, block.shape[1:4])
             logits += beyond[:, None]
         else:
             logits = windows.deposit(tile.of(correlations).flatten(0, 1), tile)
@@ -118,7 +123,7 @@ def _read_searched(query: Tensor, key: Tensor, value: Tensor, offset: Tensor, re
     apart; and what it reads is the bilinear mix of what it would read from values moved by a cell. No feature is
     interpolated.
     """
-    buckets, labels = Buckets(offset, reader.radius), value.shape[1]
+    buckets, scratch, labels = Buckets(offset, reader.radius), reader.scratch, value.shape[1]
     key = buckets.pad(key).movedim(1, -1).contiguous()  # [B, H', W', C]
     corners = buckets.pad(value)
     upper, lower = corners[..., :-1, :], corners[..., 1:, :]
@@ -127,12 +132,17 @@ def _read_searched(query: Tensor, key: Tensor, value: Tensor, offset: Tensor, re
     readings = query.new_empty(len(queries), sum(reader.numbers(labels)))
     beyond = outside(2 * reader.radius + 1, like=query)
     for chosen, sample, rows, columns, starts in buckets.blocks():
-        block = key[sample, rows, columns]  # [h + 1, w + 1, C]
+        block = scratch.copy("block", key[sample, rows, columns])  # [h + 1, w + 1, C]
         x, y = fractions[chosen].unbind(1)
-        whole = (queries[chosen] @ block.flatten(0, 1).mT).unflatten(1, block.shape[:2])
-        logits = torch.lerp(whole[:, :-1], whole[:, 1:], y[:, None, None])
-        logits = torch.lerp(logits[..., :-1], logits[..., 1:], x[:, None, None])
-        logits += mask(beyond, *starts, *logits.shape[1:])
+        count, height, width = len(x), *block.shape[:2]
+        out = scratch("whole", query, count, height * width)
+        whole = torch.matmul(queries[chosen], block.flatten(0, 1).mT, out=out).unflatten(1, (height, width))
+        out = scratch("mixed", query, count, height - 1, width)
+        mixed = torch.lerp(whole[:, :-1], whole[:, 1:], y[:, None, None], out=out)
+        out = scratch("logits", query, count, height - 1, width - 1)
+        logits = torch.lerp(mixed[..., :-1], mixed[..., 1:], x[:, None, None], out=out)
+        for added in mask(beyond, *starts, *logits.shape[1:]):
+            logits += added
         values = corners[sample, :, rows, columns][None, None, :, :-1, :-1]
         log_sum, mean, largest, found = reader.read(logits[None, :, None], values, *starts)[0, 0].split(
             reader.numbers(4 * labels), -1

@@ -10,6 +10,7 @@ PEAK_AT_TEST = 0.1  # a window whose largest weight exceeds this is replaced
 PEAK_IN_TRAINING = 0.5  # a window whose largest weight exceeds this is pulled towards its Gaussians
 LOSS_SCALE = 20.0  # of both sides of the smooth L1 loss
 SIGMA = 1.0  # width of the Gaussians, in cells
+REACH = 3  # cells from a Gaussian's centre: beyond, it is below 1e-19 and only slows arithmetic down
 
 
 def two_gaussians(weights: Tensor) -> Tensor:
@@ -48,14 +49,14 @@ def two_largest(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def bells(size: int, starts: int, *, like: Tensor) -> Tensor:
-    """Gaussians along one axis of a block, cut off outside the window: [start of the window, centre, cell].
+    """Gaussians along one axis of a block, 0 outside the window and beyond `REACH`: [start of window, centre, cell].
 
     The window has `size` cells and starts at 0 … starts - 1.
     """
     cells = torch.arange(starts + size - 1)
     start, centre, cell = torch.meshgrid(torch.arange(starts), cells, cells, indexing="ij")
-    inside = (cell >= start) & (cell < start + size)
-    return (torch.exp(-4 * math.log(2) / SIGMA**2 * (cell - centre).double().square()) * inside).to(like)
+    seen = (cell >= start) & (cell < start + size) & ((cell - centre).abs() <= REACH)
+    return (torch.exp(-4 * math.log(2) / SIGMA**2 * (cell - centre).double().square()) * seen).to(like)
 
 
 def compactness_loss(weights: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from functional.correlation import correlate
+from functional.scratch import Scratch
 from functional.windows import Windows, displacements, from_subgrids, pad_frame, tiles, to_subgrids
 
 SEARCH_GAP = 15  # references older than this many frames are searched
@@ -27,13 +28,16 @@ def expected_offset(query: Tensor, key: Tensor, radius: int, dilation: int, *, b
     queries, windows = to_subgrids(query, dilation), Windows(radius)
     keys = pad_frame(to_subgrids(key, dilation), radius).movedim(1, -1).contiguous()  # [B*d*d, H', W', C]
     offset = queries.new_empty(len(queries), 2, *queries.shape[-2:])
+    scratch = Scratch(query, key)
     for tile in tiles(*queries.shape[-2:]):
         rows, columns = windows.area(tile)
-        block = keys[:, rows, columns]
-        logits = tile.rows(queries).contiguous() @ block.flatten(1, 2).mT  # [B*d*d, queries, h*w]
+        block = scratch.copy("block", keys[:, rows, columns])
+        out = scratch("logits", keys, len(queries), tile.height * tile.width, block.shape[1] * block.shape[2])
+        logits = torch.matmul(tile.rows(queries).contiguous(), block.flatten(1, 2).mT, out=out)
         logits += windows.place(tile, like=queries)[1].flatten(1)
+        weights = torch.softmax(logits, -1, out=scratch("weights", logits, *logits.shape))
         cells, centres = (_positions(*size).to(queries) for size in (block.shape[1:3], (tile.height, tile.width)))
-        tile.write(offset, logits.softmax(-1) @ cells - centres)
+        tile.write(offset, weights @ cells - centres)
     return dilation * from_subgrids(offset, dilation, *query.shape[-2:])
 
 

@@ -75,7 +75,7 @@ class Windows:
             rows, columns = (torch.arange(count, device=like.device) for count in (tile.height, tile.width))
             starts = rows.repeat_interleave(tile.width), columns.repeat(tile.height)
             size = tile.height + 2 * self.radius, tile.width + 2 * self.radius
-            self._placed[tile.height, tile.width] = starts, mask(outside(self.size, like=like), *starts, *size)
+            self._placed[tile.height, tile.width] = starts, sum(mask(outside(self.size, like=like), *starts, *size))
         return self._placed[tile.height, tile.width]
 
     def extract(self, block: Tensor, tile: Tile) -> Tensor:
@@ -153,9 +153,12 @@ def outside(size: int, *, like: Tensor) -> Tensor:
     return torch.where((steps >= 0) & (steps < size), 0.0, -math.inf).to(like)
 
 
-def mask(outside: Tensor, rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
-    """What added to the logits of blocks [N, height, width] leaves the windows that start at these rows and columns."""
-    return outside[rows, :height, None] + outside[columns, None, :width]
+def mask(outside: Tensor, rows: Tensor, columns: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """What, added to the logits of blocks [N, height, width], leaves the windows that start at these rows and columns.
+
+    In two parts, [N, height, 1] and [N, 1, width].
+    """
+    return outside[rows, :height, None], outside[columns, None, :width]
 
 
 def pad_frame(maps: Tensor, padding: int) -> Tensor:

@@ -71,8 +71,3 @@ class LIIR(nn.Module):
     def encode(self, frames: Tensor) -> Tensor:
         """Normalised Lab frames [B, 3, H, W] -> pixel features [B, 64, H/4, W/4]; H and W are multiples of 4."""
         return self.post_convolution(self.feature_extraction(frames))
-
-
-def for_inference(model: LIIR, device: torch.device | str) -> LIIR:
-    """The model on `device`, frozen, in evaluation mode and in the memory layout convolutions like best."""
-    return model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -59,7 +59,7 @@ class Memory:
 class Propagator:
     """Carries labels through one video, frame by frame, in memory that does not grow with its length.
 
-    propagator = Propagator(model.encode, Propagation())
+    propagator = Propagator(encode, Propagation())
     propagator.step(first_frame, mask)
     for frame in frames:
         mask = propagator.step(frame).mask

@@ -81,7 +81,7 @@ def checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def one_model() -> Iterator[None]:
     """Loads each checkpoint once, for tests that run the evaluation many times in one process."""
-    with patch.object(evaluation, "load_model", cache(evaluation.load_model)):
+    with patch.object(evaluation, "load_encoder", cache(evaluation.load_encoder)):
         yield
 
 

@@ -91,7 +91,7 @@ def adam_state() -> dict:
 def require_weights(path: Path, expected: dict[str, Tensor], *, usemomen: bool = False) -> None:
     """Assert that the network loaded from a file has these weights, as float32 and frozen."""
     with one_thread():
-        model = load_model(path, CPU, usemomen=usemomen)
+        model = load_model(path, usemomen=usemomen)
         state = model.state_dict()
         assert state.keys() == weights().keys()
         for name, value in state.items():

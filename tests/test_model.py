@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from models.liir import LIIR, TRAINING_ONLY, for_inference
+from models import inference
+from models.inference import InferenceEncoder
+from models.liir import LIIR, TRAINING_ONLY
 from models.resnet import resize_embedding
-from tests.conftest import FIXTURES
+from tests.conftest import FIXTURES, golden_weights
 
 STAGES = {
     "plain": {},
@@ -54,8 +56,24 @@ def test_key_head_starts_as_the_region_head_without_gradient():
 
 @pytest.mark.parametrize("size", [(4, 4), (12, 20), (64, 36)])
 def test_stride_is_four(size):
-    features = for_inference(LIIR(), "cpu").encode(torch.zeros(2, 3, *size))
+    features = InferenceEncoder(LIIR())(torch.zeros(2, 3, *size))
     assert features.shape == (2, 64, size[0] // 4, size[1] // 4)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_folded_for_inference_it_computes_the_same(fused, monkeypatch):
+    """With oneDNN's fused convolutions, and where there are none; sizes may change from frame to frame."""
+    if not fused:
+        monkeypatch.setattr(inference, "_fused_convolution", lambda: None)
+    elif inference._fused_convolution() is None:
+        pytest.skip("this PyTorch has no fused convolutions")
+    model = LIIR().eval()
+    model.load_state_dict(golden_weights(0.35))
+    encode = InferenceEncoder(model)
+    for size in ((16, 24), (256, 256), (32, 20)):
+        frames = torch.rand(2, 3, *size) - 0.5
+        with torch.inference_mode():
+            torch.testing.assert_close(encode(frames), model.encode(frames), atol=2e-5, rtol=1e-5)
 
 
 def test_position_embedding_is_resized():

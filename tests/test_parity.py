@@ -1,5 +1,7 @@
 """Agreement with the reference: the tensors and masks that it produced (tolerances: those of the golden files)."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from functional.attention import attend
 from functional.color import normalised_lab
 from functional.compactness import PEAK_AT_TEST
 from functional.correlation import BACKENDS, correlate
-from models.liir import LIIR, for_inference
+from models.inference import InferenceEncoder
 from models.propagation import Propagation, Propagator, reference_frames
 from tests.conftest import golden_model, load_golden
 
@@ -20,6 +22,7 @@ pytestmark = pytest.mark.parity
 
 STEPS = ("near", "mid", "far", "veryfar")
 SCALES = {"s08": 0.08, "s20": 0.2}
+Encode = Callable[[Tensor], Tensor]
 MODELS = {
     "plain": Propagation.released(momentum=False, compact=False),
     "plain_compact": Propagation.released(momentum=False, compact=True),
@@ -43,11 +46,11 @@ def backend_of_sequences(request) -> str:
     return request.param
 
 
-def encode_all(model: LIIR, frames: np.ndarray) -> list[Tensor]:
+def encode_all(encode: Encode, frames: np.ndarray) -> list[Tensor]:
     """Features [1, 64, h, w] of each of the BGR frames [T, H, W, 3], padded to a multiple of 4."""
     height, width = frames.shape[1:3]
     padding = (0, -width % 4, 0, -height % 4)
-    return [model.encode(F.pad(normalised_lab(frame), padding)[None]) for frame in frames]
+    return [encode(F.pad(normalised_lab(frame), padding)[None]) for frame in frames]
 
 
 def remembered_step(
@@ -84,7 +87,7 @@ def assert_agrees(soft: Tensor, golden: np.ndarray, propagation: Propagation, ga
 def encoded():
     """Features of the frames of each step file, by its name and head scale; kept, as both backends need them."""
     return {
-        (name, scale): encode_all(golden_model(SCALES[scale]), load_golden(f"eval_{name}")["frames_bgr"])
+        (name, scale): encode_all(golden_model(SCALES[scale]).encode, load_golden(f"eval_{name}")["frames_bgr"])
         for name in STEPS
         for scale in SCALES
     }
@@ -95,9 +98,8 @@ def encoded():
 def test_features(name, layout):
     golden = load_golden(f"eval_{name}")
     model = golden_model(SCALES["s20"])
-    if layout == "inference":
-        model = for_inference(model, "cpu")
-    features = encode_all(model, golden["frames_bgr"][-1:])[0][0]
+    encode = model.encode if layout == "plain" else InferenceEncoder(model)
+    features = encode_all(encode, golden["frames_bgr"][-1:])[0][0]
     assert np.abs(features.numpy() - golden["target_feature_s20"]).max() <= 1e-4
 
 
@@ -116,14 +118,14 @@ def test_evaluation_step(name, scale, model, backend, encoded):
 @pytest.mark.parametrize("model", MODELS)
 def test_masks_of_a_sequence(model, backend_of_sequences):
     golden = load_golden("sequence_clip")
-    network = for_inference(golden_model(0.35, golden["post_convolution_bias"]), "cpu")
-    predicted = propagate_sequence(network, MODELS[model], golden, backend_of_sequences)
+    encode = InferenceEncoder(golden_model(0.35, golden["post_convolution_bias"]))
+    predicted = propagate_sequence(encode, MODELS[model], golden, backend_of_sequences)
     assert (predicted == golden[f"predicted_{model}"]).mean() >= 0.9998
 
 
-def propagate_sequence(network: LIIR, propagation: Propagation, golden: dict, backend: str) -> np.ndarray:
+def propagate_sequence(encode: Encode, propagation: Propagation, golden: dict, backend: str) -> np.ndarray:
     """Predicted masks [T, H, W] of a whole golden sequence."""
-    propagator = Propagator(network.encode, propagation, backend=backend)
+    propagator = Propagator(encode, propagation, backend=backend)
     first = torch.as_tensor(golden["masks"][0])
     frames = [normalised_lab(frame) for frame in golden["frames_bgr"]]
     return np.stack([propagator.step(f, None if t else first).mask.numpy() for t, f in enumerate(frames)])
@@ -133,8 +135,8 @@ def propagate_sequence(network: LIIR, propagation: Propagation, golden: dict, ba
 def test_masks_of_a_real_sequence(model, shared, backend_of_sequences):
     with np.load(shared / "golden" / "sequence_car-shadow.npz") as arrays:
         golden = dict(arrays)
-    network = for_inference(golden_model(0.35, golden["post_convolution_bias"]), "cpu")
-    predicted = propagate_sequence(network, MODELS[model], golden, backend_of_sequences)
+    encode = InferenceEncoder(golden_model(0.35, golden["post_convolution_bias"]))
+    predicted = propagate_sequence(encode, MODELS[model], golden, backend_of_sequences)
     assert (predicted == golden[f"predicted_{model}"]).mean() >= 0.9998
 
 
@@ -147,7 +149,7 @@ def full_size(shared):
     references = golden["ref_index"].tolist()
     frames = [read_frame(sequence.frames[index]) for index in [*references, int(golden["target_index"])]]
     masks = np.stack([sequence.read_mask(index) for index in references])
-    return golden, masks, encode_all(golden_model(0.35, golden["post_convolution_bias"]), np.stack(frames))
+    return golden, masks, encode_all(golden_model(0.35, golden["post_convolution_bias"]).encode, np.stack(frames))
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,0 +1,82 @@
+"""The network as it is run at test: BatchNorm folded into the convolutions, which also add shortcuts and apply ReLU."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from models.liir import LIIR
+from models.resnet import BasicBlock, resize_embedding
+
+
+class InferenceEncoder(nn.Module):
+    """Frames to pixel features, as `LIIR.encode` in evaluation mode but for rounding, and faster. No gradient."""
+
+    def __init__(self, model: LIIR) -> None:
+        super().__init__()
+        backbone = model.feature_extraction
+        self.stem = FoldedConvolution(backbone.conv1, backbone.bn1, relu=True)
+        self.position = nn.Buffer(backbone.pos_embed1.detach().clone())
+        stages = backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4
+        self.blocks = nn.ModuleList(FoldedBlock(block) for stage in stages for block in stage)
+        self.head = FoldedConvolution(model.post_convolution, None, relu=False)
+        self.requires_grad_(False).eval()
+        self._resized: Tensor | None = None  # the position embedding on the last frame's grid
+
+    @torch.inference_mode()
+    def forward(self, frames: Tensor) -> Tensor:
+        """Normalised Lab frames [B, 3, H, W] -> pixel features [B, 64, H/4, W/4]; H and W are multiples of 4."""
+        features = self.stem(frames.contiguous(memory_format=torch.channels_last))
+        if self._resized is None or self._resized.shape[2:] != features.shape[2:]:
+            resized = resize_embedding(self.position, *features.shape[2:])
+            self._resized = resized.contiguous(memory_format=torch.channels_last)
+        features += self._resized
+        for block in self.blocks:
+            features = block(features)
+        return self.head(features)
+
+
+class FoldedBlock(nn.Module):
+    """A `BasicBlock` of folded convolutions."""
+
+    def __init__(self, block: BasicBlock) -> None:
+        super().__init__()
+        self.first = FoldedConvolution(block.conv1, block.bn1, relu=True)
+        self.second = FoldedConvolution(block.conv2, block.bn2, relu=True)
+        self.downsample = None if block.downsample is None else FoldedConvolution(*block.downsample, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x), x if self.downsample is None else self.downsample(x))
+
+
+class FoldedConvolution(nn.Module):
+    """A convolution, BatchNorm's running statistics, perhaps a sum with another map, and perhaps ReLU, in one pass."""
+
+    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, *, relu: bool) -> None:
+        super().__init__()
+        weight, bias = convolution.weight.detach(), convolution.bias
+        if norm is not None:
+            statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            weight, bias = fuse_conv_bn_weights(weight, bias, *statistics)
+        self.weight = nn.Buffer(weight.detach().clone(memory_format=torch.channels_last))
+        self.bias = nn.Buffer(bias.detach().clone())
+        self.stride, self.padding = list(convolution.stride), list(convolution.padding)
+        self.relu = relu
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """x: [B, C, H, W]; shortcut: added before ReLU."""
+        if x.device.type == "cpu" and _fused_convolution() is not None:
+            geometry = self.weight, self.bias, self.padding, self.stride, [1, 1], 1
+            activation = "relu" if self.relu else "none"
+            if shortcut is None:
+                return _fused_convolution()(x, *geometry, activation, [], "")
+            return _fused_convolution().binary(x, shortcut, *geometry, "add", 1.0, activation, [], "")
+        out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+        if shortcut is not None:
+            out += shortcut
+        return out.relu_() if self.relu else out
+
+
+def _fused_convolution():
+    """oneDNN's convolution with what follows it, which PyTorch has for its compiler; None where it has not."""
+    return getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if torch.backends.mkldnn.is_available() else None
