@@ -113,7 +113,8 @@ class Buckets:
         ]
         samples = torch.arange(batch, device=offset.device).repeat_interleave(height * width)
         rows, columns = (start // BUCKET for start in starts)
-        self.order = ((samples * (height + 4 * self.margin) + rows) * (width + 4 * self.margin) + columns).argsort()
+        row_of_buckets = samples * (height + 4 * self.margin) + rows
+        self.order = (row_of_buckets * (width + 4 * self.margin) + columns).argsort(stable=True)
         places = torch.stack((samples, rows, columns), 1)[self.order]
         first = torch.ones(len(places), dtype=torch.bool, device=offset.device)
         first[1:] = (places[1:] != places[:-1]).any(1)
