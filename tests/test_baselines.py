@@ -1,0 +1,27 @@
+"""The methods without training: what they write is laid out as predictions and scored as such."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.builders import evaluate, mask_pixels, read_pixels, write_davis
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "baselines.py"
+
+
+@pytest.mark.parametrize("method", ["copy", "flow"])
+def test_masks_are_predictions(method, tmp_path):
+    data, masks = write_davis(tmp_path / "davis", ("bear", "cow")), tmp_path / "masks"
+    command = [sys.executable, str(SCRIPT), method, "--datapath", str(data), "--savepath", str(masks)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    first, later = (read_pixels(masks / "bear" / f"0000{index}.png") for index in (0, 2))
+    assert np.array_equal(first, mask_pixels(0, tuple(np.unique(first)[1:])))
+    if method == "copy":
+        assert np.array_equal(first, later)
+    assert set(np.unique(later)) <= set(np.unique(first))
+    outcome = evaluate("--predictions", masks, "--datapath", data, "--savepath", tmp_path / "scores")
+    assert outcome.code == 0, outcome.stderr
