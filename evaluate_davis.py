@@ -20,6 +20,7 @@ from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scor
 from models.propagation import REFERENCE_POLICIES, Propagator
 from utils.checkpoint import sha256
 from utils.device import describe_device, peak_memory, select_device, versions
+from utils.distributed import World, join_world
 from utils.errors import UserError, run
 from utils.options import ArgumentParser, add_model_options, add_savepath_options, comma_separated, json_values
 from utils.savepath import open_savepath, read_json, write_csv, write_json
@@ -55,53 +56,76 @@ def main() -> None:
     arguments = parse_arguments()
     sequences = load_sequences(arguments.datapath, arguments.year, arguments.set, arguments.sequences)
     if arguments.predictions is None:
-        device = select_device(arguments.device)
+        with join_world(select_device(arguments.device)) as world:
+            propagate(arguments, sequences, world)
+    else:
+        masks = find_predictions(sequences, arguments.predictions)
+        without = {"resume", "compact", "usemomen", "ref", "device", "backend", "overlay", "savepath", "overwrite"}
+        description = json_values(vars(arguments), without=without)
+        with open_savepath(arguments.savepath, description, outputs=OUTPUTS, overwrite=arguments.overwrite):
+            write_results(arguments.savepath, arguments.set, description, score_all(sequences, masks))
+
+
+def propagate(arguments: argparse.Namespace, sequences: list[Sequence], world: World) -> None:
+    """Propagate and score, each process its share of the sequences; the leading one summarises."""
+    with world.agreed():
         start = load_propagator(
             arguments.resume,
-            device,
+            world.device,
             usemomen=arguments.usemomen,
             compact=arguments.compact,
             policy=arguments.ref,
             backend=arguments.backend,
         )
-        without = {"predictions"}
-        identity = {"checkpoint_sha256": sha256(arguments.resume), "device": describe_device(device)}
-    else:
-        masks = find_predictions(sequences, arguments.predictions)
-        without = {"resume", "compact", "usemomen", "ref", "device", "backend", "overlay"}
-        identity = {}
-    description = json_values(vars(arguments), without=without | {"savepath", "overwrite"}) | identity
-    with open_savepath(arguments.savepath, description, outputs=OUTPUTS, overwrite=arguments.overwrite) as savepath:
-        if arguments.predictions is None:
-            records = propagate_all(sequences, start, savepath, device=device, draw=arguments.overlay)
-        else:
-            records = score_all(sequences, masks)
-        write_results(savepath, arguments.set, description, records)
+    description = json_values(vars(arguments), without={"predictions", "savepath", "overwrite"}) | {
+        "checkpoint_sha256": sha256(arguments.resume),
+        "device": describe_device(world.device),
+    }
+    held = open_savepath(arguments.savepath, description, outputs=OUTPUTS, overwrite=arguments.overwrite)
+    share = [sequences[i] for i in world.share([len(sequence.frames) for sequence in sequences])]
+    with world.led(held):
+        with world.agreed():
+            how = {"device": world.device, "draw": arguments.overlay, "show": world.leads}
+            propagate_share(share, start, arguments.savepath, **how)
+        if world.leads:
+            records = {sequence.name: read_record(arguments.savepath, sequence) for sequence in sequences}
+            write_results(arguments.savepath, arguments.set, description, records)
 
 
-def propagate_all(
-    sequences: list[Sequence], start: Callable[[], Propagator], savepath: Path, *, device: torch.device, draw: bool
-) -> dict[str, Record]:
-    """Propagate the sequences that an earlier run has not finished; the records of all of them, by name."""
+def propagate_share(
+    sequences: list[Sequence],
+    start: Callable[[], Propagator],
+    savepath: Path,
+    *,
+    device: torch.device,
+    draw: bool,
+    show: bool,
+) -> None:
+    """Propagate those of these sequences that an earlier run has not finished, and record each."""
     records: dict[str, Record] = {}
-    with tqdm(total=sum(len(sequence.frames) for sequence in sequences), unit="frame") as bar:
+    with tqdm(total=sum(len(sequence.frames) for sequence in sequences), unit="frame", disable=not show) as bar:
         for sequence in sequences:
             bar.set_description(sequence.name)
-            finished = savepath / "sequences" / f"{sequence.name}.json"
+            finished = record_path(savepath, sequence)
             if finished.exists():
                 bar.update(len(sequence.frames))
             else:
                 record = propagate_one(sequence, start(), savepath, device=device, draw=draw, bar=bar)
                 finished.parent.mkdir(exist_ok=True)
                 write_json(finished, record)
-            records[sequence.name] = read_record(finished)
+            records[sequence.name] = read_record(savepath, sequence)
             if objects := all_objects(records):
                 bar.set_postfix_str(f"J&F {100 * davis_measure(objects)['J&F-Mean']:.1f}")
-    return records
 
 
-def read_record(path: Path) -> Record:
+def record_path(savepath: Path, sequence: Sequence) -> Path:
+    """Where a finished sequence's record is."""
+    return savepath / "sequences" / f"{sequence.name}.json"
+
+
+def read_record(savepath: Path, sequence: Sequence) -> Record:
     """A finished sequence's record; UserError if it is damaged."""
+    path = record_path(savepath, sequence)
     record = read_json(path)
     if record.keys() != {"frames", "seconds", "peak_memory", "objects"}:
         raise UserError(f"{path}: damaged (not a sequence's record); pass --overwrite to start anew")

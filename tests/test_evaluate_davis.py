@@ -3,6 +3,7 @@
 import csv
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.builders import files, write_checkpoint, write_davis
 from tests.conftest import golden_weights, load_golden
 from utils.visualize import davis_palette, write_mask
 
@@ -165,3 +167,28 @@ def test_real_video(folder, year, name, objects, least, checkpoints, shared, tmp
     assert len(results["sequences"][name]["objects"]) == objects
     assert results["official"]["J-Mean"] > least
     assert set(np.unique(read_masks(tmp_path / "results" / "benchmark" / name))) == set(range(objects + 1))
+
+
+def test_two_processes_write_what_one_writes(tmp_path):
+    """Sequences are dealt out; masks, tables and scores are the same, and so is the refusal of a mistake."""
+    data = write_davis(tmp_path / "davis", ("bear", "cow", "dog"))
+    checkpoint = write_checkpoint(tmp_path / "liir.pt")
+    launcher = "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"
+    options = "--resume", checkpoint, "--datapath", data, "--device", "cpu"
+    found = []
+    for name, launch in (("one", ()), ("two", launcher)):
+        command = [sys.executable, *launch, ROOT / "evaluate_davis.py", *options, "--savepath", tmp_path / name]
+        settings = {**os.environ, "OMP_NUM_THREADS": "1"}
+        result = subprocess.run(list(map(str, command)), env=settings, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        found.append(files(tmp_path / name))
+        results = json.loads(found[-1].pop("results.json"))
+        found[-1] = {file: content for file, content in found[-1].items() if not file.startswith("sequences/")}
+        found[-1]["objects"] = {name: record["objects"] for name, record in results["sequences"].items()}
+    assert found[0] == found[1]
+    (data / "JPEGImages/480p/dog/00001.jpg").write_bytes(b"")
+    command = [*command[:-1], tmp_path / "refused"]
+    result = subprocess.run(list(map(str, command)), env=settings, capture_output=True, text=True)
+    assert result.returncode
+    assert len([line for line in result.stderr.splitlines() if line.startswith("error: ")]) == 1
+    assert len(list((tmp_path / "refused" / "sequences").iterdir())) == 2  # what could be done was done

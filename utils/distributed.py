@@ -15,7 +15,7 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class World:
-    """This process among all of a training."""
+    """This process among all that run the script together."""
 
     rank: int
     size: int
@@ -42,6 +42,13 @@ class World:
         parts = [torch.empty_like(part) for _ in range(self.size)]
         dist.all_gather(parts, part.detach().contiguous())
         return torch.cat(parts)
+
+    def share(self, costs: list[int]) -> list[int]:
+        """This process's share of so many tasks, ascending: the dearest is dealt first, to who has least so far."""
+        dealt: list[list[int]] = [[] for _ in range(self.size)]
+        for task in sorted(range(len(costs)), key=lambda task: -costs[task]):
+            min(dealt, key=lambda tasks: sum(costs[one] for one in tasks)).append(task)
+        return sorted(dealt[self.rank])
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over processes."""
@@ -86,7 +93,7 @@ class World:
 
 
 @contextmanager
-def join_world(device: torch.device, local_rank: int | None) -> Iterator[World]:
+def join_world(device: torch.device, local_rank: int | None = None) -> Iterator[World]:
     """Join the processes that torchrun or torch.distributed.launch started; alone if there are none.
 
     local_rank: as old launchers pass it; today's set it in the environment.
