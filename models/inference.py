@@ -65,7 +65,7 @@ class FoldedConvolution(nn.Module):
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """x: [B, C, H, W]; shortcut: added before ReLU."""
-        if x.device.type == "cpu" and _fused_convolution() is not None:
+        if x.device.type == "cpu" and x.dtype == torch.float32 and _fused_convolution() is not None:
             geometry = self.weight, self.bias, self.padding, self.stride, [1, 1], 1
             activation = "relu" if self.relu else "none"
             if shortcut is None:

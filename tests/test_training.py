@@ -184,7 +184,7 @@ def test_resuming_on_fewer_videos(videos, pretrained, tmp_path):
 
 def test_a_loss_that_is_not_finite(videos, tmp_path):
     """Stops before the weights are lost, and names step and frames."""
-    outcome = train_here(videos, tmp_path, "--lr", 1e30, "--steps", 5, "--save_every", 1)
+    outcome = train_here(videos, tmp_path, "--lr", 1e30, "--steps", 5, "--save_every", 1, "--bsize", 1)
     steps = len(read_log(tmp_path))
     assert steps >= 1
     require_refusal(outcome, f"step {steps + 1}", "not finite", videos, "--lr")
