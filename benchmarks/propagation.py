@@ -64,8 +64,7 @@ def main() -> None:
 def sample_clip() -> tuple[list[Tensor], list[Tensor]]:
     """Frames [3, 480, 854] and masks [480, 854] of the sample clip, enlarged."""
     with tempfile.TemporaryDirectory() as folder:
-        sources = {number: make_sample.load(layer) for number, layer in make_sample.LAYERS.items()}
-        make_sample.write_sample(sources, Path(folder))
+        make_sample.write_sample(make_sample.load_all(), Path(folder))
         (sequence,) = load_sequences(Path(folder), 2017, "val")
         frames = [normalised_lab(cv2.resize(frame, (WIDTH, HEIGHT))) for frame in sequence.read_frames()]
         masks = [sequence.read_mask(index) for index in range(len(frames))]

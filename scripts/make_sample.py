@@ -104,6 +104,11 @@ def render(sources: Sources, t: float) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(np.rint(frame), 0, 255).astype(np.uint8), mask
 
 
+def load_all() -> Sources:
+    """All layers, by their number."""
+    return {number: load(layer) for number, layer in LAYERS.items()}
+
+
 def write_sample(sources: Sources, output: Path) -> None:
     """Write the clip's frames [H, W, 3], masks [H, W] and list of sequences below a folder."""
     images, masks = (output / kind / "480p" / NAME for kind in ("JPEGImages", "Annotations"))
@@ -122,7 +127,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("data/sample"), help="folder the clip is written to")
     output = parser.parse_args().output
-    sources = {identity: load(layer) for identity, layer in LAYERS.items()}
+    sources = load_all()
     try:
         write_sample(sources, output)
     except OSError as error:

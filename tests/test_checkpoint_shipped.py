@@ -32,8 +32,7 @@ def test_it_is_small_and_whole():
 @pytest.mark.filterwarnings("ignore")
 def test_it_follows_objects(tmp_path):
     """Far better than the first mask does, on the first frames of the sample clip."""
-    sources = {number: make_sample.load(layer) for number, layer in make_sample.LAYERS.items()}
-    make_sample.write_sample(sources, tmp_path)
+    make_sample.write_sample(make_sample.load_all(), tmp_path)
     (sequence,) = load_sequences(tmp_path, 2017, "val")
     encode = load_encoder(DEFAULT_CHECKPOINT, torch.device("cpu"), usemomen=False)
     propagator, first = Propagator(encode, Propagation()), sequence.first_mask()
