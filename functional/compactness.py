@@ -10,7 +10,8 @@ PEAK_AT_TEST = 0.1  # a window whose largest weight exceeds this is replaced
 PEAK_IN_TRAINING = 0.5  # a window whose largest weight exceeds this is pulled towards its Gaussians
 LOSS_SCALE = 20.0  # of both sides of the smooth L1 loss
 SIGMA = 1.0  # width of the Gaussians, in cells
-REACH = 3  # cells from a Gaussian's centre: beyond, it is below 1e-19 and only slows arithmetic down
+REACH = 3  # cells from a Gaussian's centre: beyond, it is below 1e-19
+WINDOWS_AT_ONCE = 4096  # whose values are gathered
 
 
 def two_gaussians(weights: Tensor) -> Tensor:
@@ -48,15 +49,36 @@ def two_largest(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.cat((first, second), -1), torch.cat((row, second_row), -1), torch.cat((column, second_column), -1)
 
 
-def bells(size: int, starts: int, *, like: Tensor) -> Tensor:
-    """Gaussians along one axis of a block, 0 outside the window and beyond `REACH`: [start of window, centre, cell].
+def read_gaussians(
+    values: Tensor, samples: Tensor, starts: Tensor, cells: Tensor, weights: Tensor, fractions: Tensor, size: int
+) -> Tensor:
+    """Σ G · value of N windows of size×size cells, G the mixture of two Gaussians around two of their cells.
 
-    The window has `size` cells and starts at 0 … starts - 1.
+    values: [B, K, H, W]; samples: [N]; starts: row and column of each window's first cell, [N, 2]; cells: the centres'
+    row and column in the window, [N, 2, 2]; weights: their softmax mixes the two, [N, 2]; fractions: how much further
+    down and to the right values are read, bilinearly, [N, 2] -> [N, K].
     """
-    cells = torch.arange(starts + size - 1)
-    start, centre, cell = torch.meshgrid(torch.arange(starts), cells, cells, indexing="ij")
-    seen = (cell >= start) & (cell < start + size) & ((cell - centre).abs() <= REACH)
-    return (torch.exp(-4 * math.log(2) / SIGMA**2 * (cell - centre).double().square()) * seen).to(like)
+    margin, extent = size + REACH + 1, 2 * REACH + 2  # zeros for every window that `first_cells` yields
+    patches = F.pad(values, (margin,) * 4).unfold(2, extent, 1).unfold(3, extent, 1)  # [B, K, …, …, extent, extent]
+    parts = [values.new_empty(0, values.shape[1])]
+    for chosen in torch.arange(len(samples), device=values.device).split(WINDOWS_AT_ONCE):
+        rows, columns = (starts[chosen, None] + cells[chosen] + margin - REACH).unbind(2)  # [n, 2]
+        of_windows = patches[samples[chosen, None], :, rows, columns]  # [n, 2, K, extent, extent]
+        down, along = (_taps(cells[chosen, :, axis], fractions[chosen, axis], size) for axis in (0, 1))
+        share = weights[chosen].softmax(1)
+        parts.append(torch.einsum("nckij,nc,nci,ncj->nk", of_windows, share, down, along))
+    return torch.cat(parts)
+
+
+def _taps(cells: Tensor, fractions: Tensor, size: int) -> Tensor:
+    """Gaussians along one axis, 0 outside the window, read `fractions` of a cell further on.
+
+    cells: their centres in windows of `size` cells, [n, 2]; fractions: [n] -> [n, 2, 2·REACH + 2].
+    """
+    steps = torch.arange(-REACH, REACH + 1, device=cells.device)
+    around = cells[..., None] + steps
+    bell = torch.exp(-4 * math.log(2) / SIGMA**2 * steps.to(fractions).square()) * ((around >= 0) & (around < size))
+    return torch.lerp(F.pad(bell, (0, 1)), F.pad(bell, (1, 0)), fractions[:, None, None])
 
 
 def compactness_loss(weights: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from functional.windows import Windows, from_subgrids, pad_frame, tiles, to_subgrids
+from functional.scratch import Scratch
+from functional.windows import Tiles, from_subgrids, to_subgrids
 
 
 def correlate(query: Tensor, key: Tensor, radius: int, dilation: int = 1, *, backend: str = "native") -> Tensor:
@@ -16,16 +17,11 @@ def correlate(query: Tensor, key: Tensor, radius: int, dilation: int = 1, *, bac
 
 
 def _native(query: Tensor, key: Tensor, radius: int, dilation: int) -> Tensor:
-    queries, keys = to_subgrids(query, dilation), to_subgrids(key, dilation)
-    windows = Windows(radius)
-    padded = pad_frame(keys, radius)
-    logits = queries.new_empty(len(queries), windows.size**2, *queries.shape[-2:])
-    for tile in tiles(*queries.shape[-2:]):
-        rows, columns = windows.area(tile)
-        block = padded[..., rows, columns]
-        products = (tile.rows(queries) @ block.flatten(2)).unflatten(2, block.shape[2:])
-        tile.write(logits, windows.extract(products, tile).flatten(3).flatten(1, 2))
-    return from_subgrids(logits, dilation, *query.shape[-2:])
+    queries = to_subgrids(query, dilation)
+    tiles = Tiles(queries, radius)
+    products = tiles.products(tiles.queries(queries), to_subgrids(key, dilation), Scratch(query, key))
+    parts = [tiles.windows(of_chunk).flatten(3).flatten(1, 2).mT.contiguous() for _, of_chunk in products]
+    return from_subgrids(tiles.assemble(parts), dilation, *query.shape[-2:])
 
 
 def _sampler(query: Tensor, key: Tensor, radius: int, dilation: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Windows of queries, a tile at a time.
+"""Windows of queries, some tiles at a time.
 
 Every operator here needs, for each query position, a P×P window of another map (P = 2·radius + 1, row-major, zero
 outside the frame). Windows of neighbouring queries overlap, so the queries of one small tile are multiplied with the
@@ -9,44 +9,83 @@ the block's values. No window is built.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from functional.scratch import Scratch
+
 TILE = 8  # queries on a side of a tile: few, for small blocks, but enough for the matrix product
+TILES_AT_ONCE = {"cpu": 8, "cuda": 1024}  # few enough for a processor's cache, many enough for a GPU
 BUCKET = 12  # cells on a side in which windows that lie anywhere start to share a block
 QUERIES = 256  # at most, in such a block
+Chunk = tuple[int, slice, slice]  # tiles of one sample: some rows and columns of tiles
 
 
-@dataclass(frozen=True)
-class Tile:
-    """The queries in rows top … top + height - 1 and columns left … left + width - 1."""
+class Tiles:
+    """The queries of frames [B, _, H, W] cut into tiles, each with a block of another map, which holds their windows.
 
-    top: int
-    left: int
-    height: int
-    width: int
+    At the right and lower edge tiles extend beyond the frame; `assemble` drops what they yield there.
+    """
 
-    def of(self, maps: Tensor) -> Tensor:
-        """The tile's part of a map, a view: [..., H, W] -> [..., height, width]."""
-        return maps[..., self.top : self.top + self.height, self.left : self.left + self.width]
+    def __init__(self, frames: Tensor, radius: int) -> None:
+        self.batch, _, self.height, self.width = frames.shape
+        self.radius = radius
+        self.size = 2 * radius + 1  # of a window
+        self.side = TILE + 2 * radius  # of a block
+        self.rows, self.columns = math.ceil(self.height / TILE), math.ceil(self.width / TILE)
+        self.at_once = TILES_AT_ONCE.get(frames.device.type, TILES_AT_ONCE["cuda"])
+        steps = torch.arange(TILE, device=frames.device)
+        self.starts = steps.repeat_interleave(TILE), steps.repeat(TILE)  # row, column of each window in its block
+        beyond = mask(outside(self.size, like=frames), *self.starts, self.side, self.side)
+        self.beyond = sum(beyond).flatten(1)  # [queries, cells]: -inf for the cells of a block that a window has not
 
-    def rows(self, maps: Tensor) -> Tensor:
-        """The tile's positions as rows, [B, C, H, W] -> [B, queries, C]."""
-        return self.of(maps).flatten(2).transpose(1, 2)
+    def queries(self, maps: Tensor) -> Tensor:
+        """Maps [B, C, H, W] -> [B, rows, columns, queries, C]."""
+        padded = F.pad(maps, (0, self.columns * TILE - self.width, 0, self.rows * TILE - self.height))
+        tiles = padded.unflatten(3, (self.columns, TILE)).unflatten(2, (self.rows, TILE))  # [B, C, rows, 8, columns, 8]
+        return tiles.permute(0, 2, 4, 3, 5, 1).flatten(3, 4)
 
-    def write(self, maps: Tensor, rows: Tensor) -> None:
-        """Rows [B, queries, C] into the tile's part of a map [B, C, H, W]."""
-        self.of(maps).copy_(rows.transpose(1, 2).unflatten(2, (self.height, self.width)))
+    def blocks(self, maps: Tensor) -> Tensor:
+        """The blocks of maps [B, C, H, W] with zeros around, a view: [B, rows, columns, side, side, C]."""
+        below, right = self.rows * TILE - self.height, self.columns * TILE - self.width
+        padded = F.pad(maps, (self.radius, self.radius + right, self.radius, self.radius + below))
+        return padded.unfold(2, self.side, TILE).unfold(3, self.side, TILE).permute(0, 2, 3, 4, 5, 1)
 
+    def chunks(self) -> Iterator[Chunk]:
+        """All tiles, as many at a time as serves the device."""
+        columns = math.ceil(self.columns / math.ceil(self.columns / self.at_once))
+        rows = max(1, self.at_once // self.columns)
+        for sample in range(self.batch):
+            for top in range(0, self.rows, rows):
+                for left in range(0, self.columns, columns):
+                    yield sample, slice(top, top + rows), slice(left, left + columns)
 
-def tiles(height: int, width: int) -> Iterator[Tile]:
-    """The tiles that cover a frame, row by row; those at its right and lower edge may be smaller."""
-    for top in range(0, height, TILE):
-        for left in range(0, width, TILE):
-            yield Tile(top, left, min(TILE, height - top), min(TILE, width - left))
+    def products(self, queries: Tensor, keys: Tensor, scratch: Scratch) -> Iterator[tuple[Chunk, Tensor]]:
+        """Products of all queries of a tile with all keys of its block, chunk by chunk: [n, queries, cells].
+
+        queries: as `queries` yields them; keys: maps [B, C, H, W].
+        """
+        blocks = self.blocks(keys.contiguous(memory_format=torch.channels_last))
+        for chunk in self.chunks():
+            cells = scratch.copy("block", blocks[chunk]).flatten(0, 1).flatten(1, 2)  # [n, cells, C]
+            of_tiles = queries[chunk].flatten(0, 1)
+            out = scratch("products", queries, *of_tiles.shape[:2], cells.shape[1])
+            yield chunk, torch.matmul(of_tiles, cells.mT, out=out)
+
+    def windows(self, products: Tensor) -> Tensor:
+        """The windows in blocks, a view: [n, queries, cells] -> [n, 8, 8, P, P]."""
+        of_query = products.shape[2]
+        shape = len(products), TILE, TILE, self.size, self.size
+        strides = products.shape[1] * of_query, TILE * of_query + self.side, of_query + 1, self.side, 1
+        return products.as_strided(shape, strides)
+
+    def assemble(self, parts: list[Tensor]) -> Tensor:
+        """What was found for the queries of chunk after chunk, [n, N, queries] each -> maps [B, N, H, W]."""
+        tiles = torch.cat(parts).unflatten(0, (self.batch, self.rows, self.columns)).unflatten(-1, (TILE, TILE))
+        maps = tiles.permute(0, 3, 1, 4, 2, 5)  # [B, N, rows, 8, columns, 8]
+        return maps.flatten(4, 5).flatten(2, 3)[..., : self.height, : self.width]
 
 
 def displacements(radius: int, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Tensor:
@@ -54,43 +93,6 @@ def displacements(radius: int, *, device: torch.device | None = None, dtype: tor
     steps = torch.arange(-radius, radius + 1, device=device, dtype=dtype)
     dy, dx = torch.meshgrid(steps, steps, indexing="ij")
     return torch.stack((dx, dy), dim=-1).reshape(-1, 2)
-
-
-class Windows:
-    """Windows centred on their queries, in maps with `radius` zeros around them."""
-
-    def __init__(self, radius: int) -> None:
-        self.radius = radius
-        self.size = 2 * radius + 1
-        self._placed: dict[tuple[int, int], tuple[tuple[Tensor, Tensor], Tensor]] = {}
-
-    def area(self, tile: Tile) -> tuple[slice, slice]:
-        """The rows and columns of a tile's block."""
-        bottom, right = tile.top + tile.height + 2 * self.radius, tile.left + tile.width + 2 * self.radius
-        return slice(tile.top, bottom), slice(tile.left, right)
-
-    def place(self, tile: Tile, *, like: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """The first row and column of each query's window in the tile's block, [queries] each, and their `mask`."""
-        if (tile.height, tile.width) not in self._placed:
-            rows, columns = (torch.arange(count, device=like.device) for count in (tile.height, tile.width))
-            starts = rows.repeat_interleave(tile.width), columns.repeat(tile.height)
-            size = tile.height + 2 * self.radius, tile.width + 2 * self.radius
-            self._placed[tile.height, tile.width] = starts, sum(mask(outside(self.size, like=like), *starts, *size))
-        return self._placed[tile.height, tile.width]
-
-    def extract(self, block: Tensor, tile: Tile) -> Tensor:
-        """The windows in blocks of logits, a view: [N, queries, h, w] -> [N, height, width, P, P]."""
-        _, queries, height, width = block.shape
-        shape = len(block), tile.height, tile.width, self.size, self.size
-        of_query = height * width
-        return block.as_strided(shape, (queries * of_query, tile.width * of_query + width, of_query + 1, width, 1))
-
-    def deposit(self, windows: Tensor, tile: Tile) -> Tensor:
-        """Blocks of logits that hold these windows and -inf: [N, P*P, height, width] -> [N, queries, h, w]."""
-        size = tile.height + 2 * self.radius, tile.width + 2 * self.radius
-        block = windows.new_full((len(windows), tile.height * tile.width, *size), -math.inf)
-        self.extract(block, tile).copy_(windows.unflatten(1, (self.size, -1)).permute(0, 3, 4, 1, 2))
-        return block
 
 
 class Buckets:
@@ -105,12 +107,7 @@ class Buckets:
         self.shape = batch, height, width
         self.margin = 2 * radius + 2  # zeros around a map: enough for a window that lies wholly outside
         self.side = BUCKET + 2 * radius + 1  # of a block, which also holds the neighbours one cell on
-        own = torch.meshgrid(*(torch.arange(size, device=offset.device) for size in (height, width)), indexing="ij")
-        whole = offset.detach().floor().long()
-        starts = [
-            (whole[:, axis] + cell).clamp(-radius - 2, size + radius).flatten() + self.margin - radius
-            for axis, cell, size in ((1, own[0], height), (0, own[1], width))
-        ]
+        starts = [start.flatten() + self.margin for start in first_cells(offset, radius)]
         samples = torch.arange(batch, device=offset.device).repeat_interleave(height * width)
         rows, columns = (start // BUCKET for start in starts)
         row_of_buckets = samples * (height + 4 * self.margin) + rows
@@ -131,8 +128,8 @@ class Buckets:
         return maps.movedim(1, -1).flatten(0, 2)[self.order]
 
     def unsort(self, rows: Tensor) -> Tensor:
-        """The inverse, [B*H*W, C] -> [B, H, W, C]."""
-        return rows[self.order.argsort()].unflatten(0, self.shape)
+        """The inverse, [B*H*W, C] -> [B, C, H, W]."""
+        return rows[self.order.argsort()].unflatten(0, self.shape).movedim(-1, 1)
 
     def blocks(self) -> Iterator[tuple[slice, int, slice, slice, tuple[Tensor, Tensor]]]:
         """Which of the sorted queries share a block; its sample, rows and columns in the padded map; and the first row
@@ -143,6 +140,19 @@ class Buckets:
             for begin in range(first, last, QUERIES):
                 chosen = slice(begin, min(begin + QUERIES, last))
                 yield chosen, sample, rows, columns, (self.starts[0][chosen], self.starts[1][chosen])
+
+
+def first_cells(offset: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Row and column of the first cell of the windows centred at query + ⌊offset⌋, [B, 2, H, W] -> [B, H, W] each.
+
+    Those that lie wholly outside the frame stay near it.
+    """
+    whole, (height, width) = offset.detach().floor().long(), offset.shape[-2:]
+    rows, columns = (torch.arange(size, device=offset.device) for size in (height, width))
+    return (
+        (whole[:, 1] + rows[:, None]).clamp(-radius - 2, height + radius) - radius,
+        (whole[:, 0] + columns).clamp(-radius - 2, width + radius) - radius,
+    )
 
 
 def outside(size: int, *, like: Tensor) -> Tensor:

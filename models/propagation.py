@@ -114,18 +114,22 @@ class Propagator:
         """Soft labels [K, h, w] of the frame with these features [1, C, h, w]."""
         frames = reference_frames(self.frame, self.propagation.policy)
         memories = [self.memory[frame] for frame in frames]
-        values = torch.stack([self._one_hot(memory.labels) for memory in memories])[None]
-        values[:, :, 1:] *= self.propagation.foreground_gain
         soft = attend(
             features,
-            torch.stack([memory.features for memory in memories], dim=1),
-            values,
+            [memory.features for memory in memories],
+            [self._values(memory.labels) for memory in memories],
             self.propagation.radius,
             offsets=[self._offset(features, frame) for frame in frames],
             prior=self.propagation.prior,
             backend=self.backend,
         )
         return soft[0]
+
+    def _values(self, labels: Tensor) -> Tensor:
+        """What a remembered frame passes on, [h, w] -> [1, K, h, w]."""
+        values = self._one_hot(labels)[None]
+        values[:, 1:] *= self.propagation.foreground_gain
+        return values
 
     def _offset(self, features: Tensor, reference: int) -> Tensor | None:
         """The centres' shifts [1, 2, h, w] in a reference that is searched; None for one that is not."""

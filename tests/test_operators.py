@@ -10,7 +10,7 @@ from functional.attention import attend
 from functional.compactness import two_gaussians, two_largest
 from functional.correlation import BACKENDS, correlate
 from functional.search import expected_offset, search_dilation
-from functional.windows import Tile, from_subgrids, tiles, to_subgrids
+from functional.windows import Tiles, from_subgrids, to_subgrids
 from tests import dense
 
 DEVICES = [
@@ -45,12 +45,12 @@ def test_operators_on_any_device(device, backend):
     query, keys, values = parts
     offset = expected_offset(query, keys[:, 0], 2, 2, backend=backend)
     offsets = [offset, None, None]
-    result = attend(query, keys, values, 2, offsets=offsets, prior=True, backend=backend)
+    result = attend(query, keys.unbind(1), values.unbind(1), 2, offsets=offsets, prior=True, backend=backend)
     copies = [part.detach().cpu().requires_grad_() for part in parts]
     query, keys, values = copies
     offsets = [dense.expected_offset(query, keys[:, 0], 2, 2), None, None]
     expected = dense.attend(query, keys, values, 2, offsets, lambda weights: weights)
-    plain = attend(*parts, 2, offsets=[offset, None, None], backend=backend)
+    plain = attend(parts[0], parts[1].unbind(1), parts[2].unbind(1), 2, offsets=[offset, None, None], backend=backend)
     torch.testing.assert_close(plain.cpu(), expected)
     assert result.device.type == device
     found = torch.autograd.grad(plain.square().sum(), parts)
@@ -118,7 +118,7 @@ def offsets_for(size: tuple[int, int], batch: int = 2, scale: float = 4.0) -> li
 def test_attend(size, prior, searched, backend):
     query, keys, values = problem(size)
     offsets = offsets_for(size) if searched else None
-    result = attend(query, keys, values, 2, offsets=offsets, prior=prior, backend=backend)
+    result = attend(query, keys.unbind(1), values.unbind(1), 2, offsets=offsets, prior=prior, backend=backend)
     expected = dense.attend(query, keys, values, 2, offsets, dense.compactness_prior if prior else None)
     torch.testing.assert_close(result, expected, atol=1e-6, rtol=1e-6)
 
@@ -139,7 +139,7 @@ def test_attend_on_any_shape(height, width, radius, references, labels, searched
     offsets = [None] * references
     if searched:
         offsets[0] = 5 * normal(1, 2, height, width, seed=seed + 3)
-    result = attend(query, keys, values, radius, offsets=offsets)
+    result = attend(query, keys.unbind(1), values.unbind(1), radius, offsets=offsets)
     torch.testing.assert_close(result, dense.attend(query, keys, values, radius, offsets))
 
 
@@ -148,7 +148,7 @@ def test_attend_gradient():
     offset = (0.3 * normal(1, 2, 3, 4, seed=5)).requires_grad_()
 
     def searched(query, keys, values, offset):
-        return attend(query, keys, values, 1, offsets=[None, offset])
+        return attend(query, keys.unbind(1), values.unbind(1), 1, offsets=[None, offset])
 
     assert gradcheck(searched, (query, keys, values, offset))
 
@@ -156,7 +156,7 @@ def test_attend_gradient():
 def test_a_cell_outside_keeps_its_mass():
     """One position alone: its own cell shares the softmax with eight cells outside, whose logit and value are 0."""
     query = key = torch.tensor([2.0]).view(1, 1, 1, 1)
-    result = attend(query, key[None], torch.ones(1, 1, 1, 1, 1), radius=1)
+    result = attend(query, [key], [torch.ones(1, 1, 1, 1)], radius=1)
     torch.testing.assert_close(result.item(), (torch.tensor(4.0).exp() / (torch.tensor(4.0).exp() + 8)).item())
 
 
@@ -164,7 +164,7 @@ def test_a_cell_outside_keeps_its_mass():
 def test_windows_far_outside_are_empty(far):
     query, keys, values = problem((9, 17), references=1)
     offset = torch.full((2, 2, 9, 17), far, dtype=torch.float64)
-    result = attend(query, keys, values, 2, offsets=[offset])
+    result = attend(query, keys.unbind(1), values.unbind(1), 2, offsets=[offset])
     if far == far:
         assert not result.any()
 
@@ -172,15 +172,23 @@ def test_windows_far_outside_are_empty(far):
 def test_attend_needs_as_many_of_each():
     query, keys, values = problem((3, 4))
     with pytest.raises(ValueError, match="must be as many"):
-        attend(query, keys, values[:, :2], 1)
+        attend(query, keys.unbind(1), values.unbind(1)[:2], 1)
 
 
-def test_tiles_cover_a_frame_once():
-    count = torch.zeros(21, 35)
-    for tile in tiles(21, 35):
-        assert isinstance(tile, Tile)
-        tile.of(count).add_(1)
-    assert (count == 1).all()
+@pytest.mark.parametrize("size", [*SIZES, (21, 75)])
+def test_tiles_cover_a_frame_once(size):
+    maps = normal(2, 3, *size)
+    tiles = Tiles(maps, radius=2)
+    queries = tiles.queries(maps)
+    parts = [queries[chunk].flatten(0, 1).mT for chunk in tiles.chunks()]
+    assert torch.equal(tiles.assemble(parts), maps)
+
+
+def test_a_tile_s_block_holds_its_windows():
+    maps = normal(2, 3, 21, 75)
+    tiles = Tiles(maps, radius=2)
+    block = tiles.blocks(maps)[1, 1, 2]  # of the tile whose first query is (8, 16), [side, side, C]
+    assert torch.equal(block, maps[1, :, 6:18, 14:26].permute(1, 2, 0))
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 3, 4])

@@ -189,5 +189,6 @@ def test_batch_of_several(encoded, backend):
         keys.append(torch.cat(features[:-1]))
         values.append(one_hot)
         expected.append(golden["probability_momentum_compact_s20"])
-    soft = attend(*map(torch.stack, (queries, keys, values)), radius=14, prior=True, backend=backend)
+    references = (torch.stack(of_both, 1) for of_both in (keys, values))  # [T, 2, …]
+    soft = attend(torch.stack(queries), *references, radius=14, prior=True, backend=backend)
     assert np.abs(soft.numpy() - np.stack(expected)).max() <= 1e-4
