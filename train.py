@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dataloaders.youtube_vos import Pair, PairFrames, draw_pairs, load_batches, read_index, require_folders
+from dataloaders.youtube_vos import Pair, draw_pairs, load_batches, read_index, require_folders
 from evaluation import require_backend
 from functional.color import normalised_lab
 from functional.correlation import BACKENDS
@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--compact", action="store_true", help="compactness loss")
     parser.add_argument("--freeze_bn", action="store_true", help="use and keep BatchNorm's running statistics")
     parser.add_argument("--pe_shuffle", action="store_true", help="meet other videos under a shuffled position")
-    parser.add_argument("--worker", type=at_least(0), default=12, help="processes that read frames")
+    parser.add_argument("--worker", type=at_least(0), default=12, help="threads that read frames")
     parser.add_argument("--seed", type=at_least(0), default=0, help="of all randomness")
     parser.add_argument("--device", help="where to train; CUDA where there is one")
     parser.add_argument("--backend", choices=BACKENDS, default="native", help="how windows are correlated")
@@ -153,7 +153,7 @@ def load_epoch(training: Training, pairs: list[Pair], workers: int) -> Iterator[
     share = size // world.size
     starts = range(training.position.step * size, len(pairs) - size + 1, size)
     parts = [range(start + world.rank * share, start + (world.rank + 1) * share) for start in starts]
-    loaded = load_batches(PairFrames(pairs, normalised_lab), parts, workers)
+    loaded = load_batches(pairs, parts, normalised_lab, workers)
     for start in starts:
         with world.agreed():
             tensors = next(loaded)

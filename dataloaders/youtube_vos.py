@@ -2,8 +2,9 @@
 
 import csv
 import os
-import signal
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dataloaders.video import read_frame
 from utils.errors import UserError
@@ -19,6 +19,7 @@ from utils.errors import UserError
 GAPS, GAP_PROBABILITIES = (2, 5, 8), (0.4, 0.4, 0.2)  # frames between the frames of a pair
 PAIRS_PER_EPOCH = 69_600
 FRAME_SIZE = 256
+BATCHES_AHEAD = 2  # for each worker
 MAX_FRAMES = 10_000_000  # of one video; more is a slip of the pen
 
 
@@ -93,52 +94,42 @@ def draw_pairs(videos: list[Video], root: Path, random: np.random.Generator) -> 
     return [pairs[i] for i in random.permutation(len(pairs))]
 
 
-class PairFrames(Dataset):
-    """The frames of pairs, squeezed to 256×256, and their videos' numbers."""
+def load_batches(
+    pairs: list[Pair], batches: Iterable[range], transform: Callable[[np.ndarray], Tensor], workers: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The given batches of pairs, in order: references, targets [B, 3, 256, 256], videos [B].
 
-    def __init__(self, pairs: list[Pair], transform: Callable[[np.ndarray], Tensor]) -> None:
-        """transform: BGR float32 in 0 … 1, [256, 256, 3] -> [3, 256, 256]."""
-        self.pairs = pairs
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int] | UserError:
-        """reference, target [3, 256, 256], video; or why they cannot be read, for `load_batches` to raise."""
-        pair = self.pairs[index]
-        try:
-            return self._read(pair.reference), self._read(pair.target), pair.video
-        except UserError as error:  # raised in a worker it would arrive as that worker's traceback
-            return error
-
-    def _read(self, path: Path) -> Tensor:
-        frame = read_frame(path).astype(np.float32) / 255
-        return self.transform(cv2.resize(frame, (FRAME_SIZE, FRAME_SIZE), interpolation=cv2.INTER_LINEAR))
-
-
-def load_batches(frames: PairFrames, batches: list[range], workers: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The given batches of pairs, in order: references, targets [B, 3, 256, 256], videos [B]."""
-    loader = DataLoader(
-        frames,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=_collate,
-        worker_init_fn=_prepare_worker,
-        pin_memory=torch.cuda.is_available(),
-    )
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise batch
-        yield tuple(batch)
+    transform: BGR float32 in 0 … 1, [256, 256, 3] -> float32 [3, 256, 256]; workers: threads that read ahead, since
+    OpenCV and NumPy let threads run at once, and what a thread reads need not be copied out of another process.
+    """
+    chosen = ([pairs[i] for i in batch] for batch in batches)
+    if not workers:
+        yield from (load_batch(of_batch, transform) for of_batch in chosen)
+        return
+    cv2.setNumThreads(0)  # one thread for each frame
+    pool, ahead = ThreadPoolExecutor(workers), deque()
+    try:
+        for of_batch in chosen:
+            ahead.append(pool.submit(load_batch, of_batch, transform))
+            if len(ahead) > BATCHES_AHEAD * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _collate(samples: list) -> list | UserError:
-    errors = [sample for sample in samples if isinstance(sample, UserError)]
-    return errors[0] if errors else default_collate(samples)
+def load_batch(pairs: list[Pair], transform: Callable[[np.ndarray], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """One batch: references, targets [B, 3, 256, 256], videos [B]; UserError if a frame cannot be read."""
+    frames = [[transform(_read(path)).numpy() for path in (pair.reference, pair.target)] for pair in pairs]
+    references, targets = (torch.from_numpy(np.stack(of_role)) for of_role in zip(*frames, strict=True))
+    videos = torch.tensor([pair.video for pair in pairs])
+    if torch.cuda.is_available():
+        return references.pin_memory(), targets.pin_memory(), videos
+    return references, targets, videos
 
 
-def _prepare_worker(_: int) -> None:
-    cv2.setNumThreads(0)
-    for number in (signal.SIGTERM, signal.SIGINT):  # a terminal and torchrun send them to the training's workers too;
-        signal.signal(number, signal.SIG_IGN)  # it is for the training to end them, once the step under way is saved
+def _read(path: Path) -> np.ndarray:
+    """A frame squeezed to 256×256, BGR float32."""
+    frame = np.divide(read_frame(path), np.float32(255), dtype=np.float32)
+    return cv2.resize(frame, (FRAME_SIZE, FRAME_SIZE), interpolation=cv2.INTER_LINEAR)

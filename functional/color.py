@@ -13,9 +13,13 @@ LAB_SCALE = np.array([50, 127, 127], np.float32)
 def normalised_lab(frame: np.ndarray) -> Tensor:
     """A BGR frame, uint8 or float32 in 0 … 1, [H, W, 3] -> ((L-50)/50, a/127, b/127), float32 [3, H, W]."""
     if frame.dtype == np.uint8:
-        frame = frame.astype(np.float32) / 255
-    lab = (cv2.cvtColor(frame, cv2.COLOR_BGR2Lab) - LAB_MEAN) / LAB_SCALE
-    return torch.from_numpy(np.ascontiguousarray(lab.transpose(2, 0, 1)))
+        frame = np.divide(frame, np.float32(255), dtype=np.float32)
+    lab = cv2.cvtColor(frame, cv2.COLOR_BGR2Lab)
+    planes = np.empty((3, *lab.shape[:2]), np.float32)
+    for channel, plane in enumerate(planes):  # one by one and in place: several times as fast
+        np.subtract(lab[..., channel], LAB_MEAN[channel], out=plane)
+        plane /= LAB_SCALE[channel]
+    return torch.from_numpy(planes)
 
 
 def to_rgb(lab: Tensor) -> np.ndarray:

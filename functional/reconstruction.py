@@ -1,5 +1,6 @@
 """Repainting a frame from another one: LIIR's training task (docs/method.md §6)."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from functional.correlation import correlate
+from functional.scratch import Scratch
 from functional.windows import pad_frame
 
 COLOUR_SCALE = 20.0  # of both sides of a smooth L1 loss
@@ -64,53 +66,47 @@ def negatives_log_sum_exp(query: Tensor, negatives: Negatives, radius: int) -> T
 class _NegativesLogSumExp(torch.autograd.Function):
     """One row of key positions at a time, so that the correlations with all negatives are never held at once.
 
-    All queries around one key position meet the same N keys there: a single matrix product without wasted cells.
-    The backward pass computes the products again.
+    All queries around one key position meet the same N keys there: a single matrix product without wasted cells. The
+    gradient of log Σ exp(<query, key>) is the mean key, weighted by the softmax; it is gathered on the way.
     """
 
     @staticmethod
     def forward(ctx, query: Tensor, keys: Tensor, used: Tensor, radius: int) -> Tensor:
-        height, width = query.shape[-2:]
-        size = 2 * radius + 1
-        padded = pad_frame(query, radius)
-        by_key = query.new_empty(height, width, len(query), size * size)  # over n, for each key and query around it
+        (batch, channels, height, width), size = query.shape, 2 * radius + 1
+        padded, scratch = pad_frame(query, radius), Scratch(query, keys)
+        total = query.new_full((batch, height + 2 * radius, width + 2 * radius), -math.inf)
+        mean = torch.zeros(*total.shape, channels if ctx.needs_input_grad[0] else 0).to(query)
         for y in range(height):
-            logits = _row_logits(_neighbours(padded, y, size), keys[y], used)
-            by_key[y] = logits.logsumexp(-1).unflatten(1, (len(query), -1))
-        # A key outside the frame: logit 0 for each of the sample's negatives.
-        outside = used.sum(1).to(query.dtype).log()[:, None, None, None]
-        by_key = by_key.permute(2, 3, 0, 1) - outside  # [B, P*P, H, W], of key positions
-        by_key = pad_frame(by_key, radius).unflatten(1, (size, size))
-        # The query (i, j) of a key's neighbourhood lies at key + (i, j) - radius.
-        shifted = [
-            by_key[:, i, j, 2 * radius - i :, 2 * radius - j :][..., :height, :width]
-            for i in range(size)
-            for j in range(size)
-        ]
-        result = (torch.stack(shifted, 1) + outside).logsumexp(1)
-        ctx.save_for_backward(query, keys, used, result)
-        ctx.radius = radius
-        return result
+            logits = _row_logits(_neighbours(padded, y, size), keys[y], used, scratch)  # [W, B*P*P, N]
+            weights = torch.softmax(logits, -1, out=scratch("weights", logits, *logits.shape))
+            shape = width, batch, size, size
+            log_sum = (logits.amax(-1) - weights.amax(-1).log()).view(shape).permute(1, 2, 3, 0)  # [B, P, P, W]
+            mean_key = weights @ keys[y, ..., : mean.shape[-1]]
+            mean_key = mean_key.view(*shape, -1).permute(1, 2, 3, 0, 4)  # [B, P, P, W, C]
+            for j in range(size):  # the query (i, j) of a key's neighbourhood lies at key + (i, j) - radius
+                place = slice(None), slice(y, y + size), slice(j, j + width)
+                _merge(total[place], mean[place], log_sum[:, :, j], mean_key[:, :, j])
+        inside = slice(None), slice(radius, radius + height), slice(radius, radius + width)
+        total, mean = total[inside], mean[inside]
+        inner = pad_frame(torch.ones_like(query[:1, 0]), radius)  # keys outside the frame have logit 0
+        outside = size**2 - F.avg_pool2d(inner[None], size, stride=1, divisor_override=1)[0]
+        log_sum = (used.sum(1).to(query.dtype)[:, None, None] * outside).log()
+        _merge(total, mean, log_sum, torch.zeros_like(mean))
+        ctx.save_for_backward(mean)
+        return total.clone()
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        query, keys, used, result = ctx.saved_tensors
-        size = 2 * ctx.radius + 1
-        height, width = query.shape[-2:]
-        padded, total, incoming = (
-            pad_frame(maps, ctx.radius) for maps in (query, result[:, None], gradient[:, None].contiguous())
-        )
-        outgoing = torch.zeros_like(padded)
-        for y in range(height):
-            logits = _row_logits(_neighbours(padded, y, size), keys[y], used)  # [W, B*P*P, N]
-            weights = (logits - _neighbours(total, y, size)).exp_() * _neighbours(incoming, y, size)
-            parts = (
-                (weights @ keys[y]).view(width, len(query), size, size, -1).permute(1, 4, 2, 3, 0)
-            )  # [B, C, P, P, W]
-            for j in range(size):
-                outgoing[:, :, y : y + size, j : j + width] += parts[:, :, :, j]
-        radius = ctx.radius
-        return outgoing[:, :, radius : radius + height, radius : radius + width], None, None, None
+        (mean,) = ctx.saved_tensors
+        return (gradient[..., None] * mean).movedim(-1, 1), None, None, None
+
+
+def _merge(total: Tensor, mean: Tensor, log_sum: Tensor, mean_key: Tensor) -> None:
+    """More exponentials join a sum: its log [...] and the mean key [..., C] weighted by them change in place."""
+    joint = torch.logaddexp(total, log_sum)
+    mean *= (total - joint).exp()[..., None]
+    mean.addcmul_((log_sum - joint).exp()[..., None], mean_key)
+    total.copy_(joint)
 
 
 def _neighbours(padded: Tensor, y: int, size: int) -> Tensor:
@@ -119,8 +115,9 @@ def _neighbours(padded: Tensor, y: int, size: int) -> Tensor:
     return windows.permute(3, 0, 2, 4, 1).flatten(1, 3)
 
 
-def _row_logits(neighbours: Tensor, keys: Tensor, used: Tensor) -> Tensor:
+def _row_logits(neighbours: Tensor, keys: Tensor, used: Tensor, scratch: Scratch) -> Tensor:
     """Products with the negatives' keys at each position of a row, [W, B*P*P, C], [W, N, C] -> [W, B*P*P, N]."""
-    logits = neighbours @ keys.transpose(1, 2)
-    by_sample = logits.unflatten(1, (len(used), -1))
-    return by_sample.masked_fill_(~used[:, None], float("-inf")).flatten(1, 2)
+    out = scratch("logits", keys, *neighbours.shape[:2], keys.shape[1])
+    logits = torch.matmul(neighbours, keys.transpose(1, 2), out=out)
+    logits.unflatten(1, (len(used), -1)).masked_fill_(~used[:, None], -math.inf)
+    return logits

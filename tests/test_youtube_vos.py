@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dataloaders.youtube_vos import GAPS, Pair, PairFrames, Video, draw_pairs, load_batches, read_index, require_folders
+from dataloaders.youtube_vos import GAPS, Pair, Video, draw_pairs, load_batches, read_index, require_folders
 from functional.color import normalised_lab
 from utils.errors import UserError
 from utils.schedule import learning_rate_factor
@@ -123,7 +123,7 @@ def two_pairs(root: Path) -> list[Pair]:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_the_frames_in_order(videos, workers):
     pairs = two_pairs(videos)
-    batches = list(load_batches(PairFrames(pairs, normalised_lab), [range(1), range(1, 2)], workers))
+    batches = list(load_batches(pairs, [range(1), range(1, 2)], normalised_lab, workers))
     assert len(batches) == 2
     for pair, (reference, target, video) in zip(pairs, batches, strict=True):
         for path, tensor in ((pair.reference, reference), (pair.target, target)):
@@ -137,7 +137,7 @@ def test_a_damaged_frame_names_itself(videos, workers):
     pairs = two_pairs(videos)
     pairs[0].target.write_bytes(b"")
     with pytest.raises(UserError, match=str(pairs[0].target)):
-        list(load_batches(PairFrames(pairs, normalised_lab), [range(1)], workers))
+        list(load_batches(pairs, [range(1)], normalised_lab, workers))
 
 
 def test_learning_rate():

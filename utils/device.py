@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -50,5 +51,7 @@ def peak_memory(device: torch.device) -> int:
     """The most memory held so far, in bytes: allocated on a CUDA device, or resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    status = Path("/proc/self/status")  # getrusage's peak may be that of the process which started this one
+    if status.exists():
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
