@@ -27,9 +27,8 @@ from utils.savepath import open_savepath, read_json, write_csv, write_json
 from utils.visualize import VideoWriter, overlay, write_mask
 
 OUTPUTS = ("benchmark", "sequences", "overlay", "global_results-*.csv", "per-sequence_results-*.csv", "results.json")
-Record = dict[
-    str, Any
-]  # of one sequence: "frames", "seconds" and "peak_memory" of propagation, "objects": id -> ObjectScores
+# Of one sequence: "frames", "seconds" of propagation and "seconds_in_all", "peak_memory", "objects": id -> ObjectScores
+Record = dict[str, Any]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -127,7 +126,7 @@ def read_record(savepath: Path, sequence: Sequence) -> Record:
     """A finished sequence's record; UserError if it is damaged."""
     path = record_path(savepath, sequence)
     record = read_json(path)
-    if record.keys() != {"frames", "seconds", "peak_memory", "objects"}:
+    if record.keys() != {"frames", "seconds", "seconds_in_all", "peak_memory", "objects"}:
         raise UserError(f"{path}: damaged (not a sequence's record); pass --overwrite to start anew")
     return record
 
@@ -137,6 +136,7 @@ def propagate_one(
 ) -> Record:
     """Propagate one sequence; its masks go to SAVEPATH/benchmark, its video, if drawn, to SAVEPATH/overlay."""
     first_mask = sequence.first_mask()
+    began = time.perf_counter()
     ids = np.union1d(0, first_mask)  # label channel -> id in the files
     scores, seconds = {int(number): {"J": [], "F": []} for number in ids[1:]}, 0.0
     masks = savepath / "benchmark" / sequence.name
@@ -159,6 +159,7 @@ def propagate_one(
     return {
         "frames": len(sequence.frames),
         "seconds": seconds,
+        "seconds_in_all": time.perf_counter() - began,
         "peak_memory": peak_memory(device),
         "objects": scores if sequence.scored else {},
     }

@@ -1,14 +1,10 @@
-"""What propagating one frame costs beside the encoder: 480×854, five references, this machine.
+"""What propagating one frame costs beside the encoder: 480×854, five references.
 
-Prints medians over paired runs in one process, and their ratios to one pass of the plain encoder: the network
-written simply, channels first, BatchNorm not folded.
+"Plain encoder" is one pass of the network written simply: channels first, BatchNorm not folded.
 """
 
-import json
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,15 +15,15 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
+from benchmarks.measure import Work, medians, parser, show, write
 from dataloaders.davis import load_sequences
 from evaluation import load_model
 from functional.color import normalised_lab
 from models.inference import InferenceEncoder
 from models.propagation import Propagation, Propagator
 from scripts import make_sample
-from utils.device import peak_memory
 from utils.errors import run
-from utils.options import DEFAULT_CHECKPOINT, ArgumentParser
+from utils.options import DEFAULT_CHECKPOINT
 
 HEIGHT, WIDTH = 480, 854
 Encode = Callable[[Tensor], Tensor]
@@ -39,26 +35,25 @@ MODELS = {
 }
 
 
+PLAIN = "plain encoder"
+MANY = 20  # objects
+
+
 def main() -> None:
-    """Measure and print one table; --json writes the same as JSON."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=5, help="runs of each row")
-    parser.add_argument("--resume", type=Path, default=DEFAULT_CHECKPOINT, help="checkpoint")
-    parser.add_argument("--datapath", type=Path, help="DAVIS folder, to measure on a sequence of its 2016 val set")
-    parser.add_argument("--sequence", default="dog", help="which one, of 480×854")
-    parser.add_argument("--json", type=Path, help="file for the results")
-    arguments = parser.parse_args()
-    start = peak_memory(torch.device("cpu"))
-    frames, masks = sample_clip() if arguments.datapath is None else sequence_of(arguments.datapath, arguments.sequence)
-    rows = measure(encoders(arguments.resume), frames, masks, arguments.runs)
-    plain = rows["plain encoder"]
-    for name, seconds in rows.items():
-        print(f"{name:<45} {seconds:6.2f} s  {seconds / plain:5.2f} x")
-    added = peak_memory(torch.device("cpu")) - start
-    print(f"peak memory above the imports {added / 2**20:.0f} MiB; {torch.get_num_threads()} threads")
-    if arguments.json:
-        result = {"seconds": rows, "peak_memory_added": added, "threads": torch.get_num_threads()}
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    """Measure and print the tables."""
+    options = parser(__doc__)
+    options.add_argument("--resume", type=Path, default=DEFAULT_CHECKPOINT, help="checkpoint")
+    options.add_argument("--datapath", type=Path, help="DAVIS folder, to measure on a sequence of its 2016 val set")
+    options.add_argument("--sequence", default="dog", help="which one, of 480×854")
+    arguments = options.parse_args()
+    device = torch.device(arguments.device)
+    if arguments.datapath is None:
+        frames, masks = sample_clip()
+    else:
+        frames, masks = sequence_of(arguments.datapath, arguments.sequence)
+    rows = medians(steps(arguments.resume, frames, masks, device), arguments.runs, device)
+    show("One frame of 480×854", rows, "s", limit=PLAIN)
+    write(arguments.json, {"seconds": rows}, device)
 
 
 def sample_clip() -> tuple[list[Tensor], list[Tensor]]:
@@ -78,42 +73,49 @@ def sequence_of(datapath: Path, name: str) -> tuple[list[Tensor], list[Tensor]]:
     return [normalised_lab(frame) for frame in sequence.read_frames()], [torch.from_numpy(sequence.first_mask())]
 
 
-def encoders(checkpoint: Path) -> dict[str, Encode]:
-    """The network written plainly and as the project runs it."""
-    model = load_model(checkpoint, usemomen=False)
-    return {"plain encoder": model.encode, "encoder": InferenceEncoder(model)}
-
-
-def measure(encoders: dict[str, Encode], frames: list[Tensor], masks: list[Tensor], runs: int) -> dict[str, float]:
-    """Median seconds of each row; the rows take turns, so that a machine that slows down slows all of them."""
+def steps(checkpoint: Path, frames: list[Tensor], masks: list[Tensor], device: torch.device) -> Work:
+    """The encoder, plain and as the project runs it, and the next step of each configuration."""
+    model = load_model(checkpoint, usemomen=True).to(device)
+    frames, encoder = [frame.to(device) for frame in frames], InferenceEncoder(model).to(device)
     padded = F.pad(frames[0], (0, -WIDTH % 4, 0, -HEIGHT % 4))[None]
-    work = {name: lambda encode=encode: encode(padded) for name, encode in encoders.items()}
+    work = {PLAIN: lambda: infer(model.encode, padded), "encoder": lambda: infer(encoder, padded)}
     for references, indices in REFERENCES.items():
         for name, propagation in MODELS.items():
-            propagator = Propagator(encoders["encoder"], propagation)
-            for index in indices:
-                propagator.frame = index
-                propagator.step(frames[index % len(frames)], masks[index % len(masks)])
-            work[f"step, {references}, {name}"] = step_again(propagator, frames[(indices[-1] + 1) % len(frames)])
-    times = {name: [] for name in work}
-    for _ in range(runs + 1):  # the first warms up
-        for name, call in work.items():
-            started = time.perf_counter()
-            with torch.inference_mode():
-                call()
-            times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
+            step = next_step(Propagator(encoder, propagation), indices, frames, masks)
+            work[f"step, {references}, {name}"] = step
+    for name in ("plain", "compact"):
+        step = next_step(Propagator(encoder, MODELS[name]), REFERENCES["near references"], frames, [many_objects()])
+        work[f"step, near references, {name}, {MANY} objects"] = step
+    return work
 
 
-def step_again(propagator: Propagator, frame: Tensor) -> Callable[[], object]:
-    """The propagator's next step, as often as called: it forgets it again."""
-    memory, index = dict(propagator.memory), propagator.frame
+def infer(encode: Encode, frame: Tensor) -> None:
+    with torch.inference_mode():
+        encode(frame)
+
+
+def next_step(propagator: Propagator, indices: list[int], frames: list[Tensor], masks: list[Tensor]):
+    """The step after these frames, as often as called: the propagator forgets it again."""
+    for index in indices:
+        propagator.frame = index
+        propagator.step(frames[index % len(frames)], masks[index % len(masks)])
+    frame, memory, count = frames[(indices[-1] + 1) % len(frames)], dict(propagator.memory), propagator.frame
 
     def step() -> None:
-        propagator.memory, propagator.frame = dict(memory), index
+        propagator.memory, propagator.frame = dict(memory), count
         propagator.step(frame)
 
     return step
+
+
+def many_objects(height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+    """A mask [H, W] of 20 rectangles."""
+    mask = torch.zeros(height, width, dtype=torch.int64)
+    for number in range(MANY):
+        row, column = divmod(number, 5)
+        top, left = row * height // 4, column * width // 5
+        mask[top : top + height // 6, left : left + width // 8] = number + 1
+    return mask
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def _replace_peaked(
     part: [B, K, H, W]; weights: the two largest ones, rows, columns: their cells in the window, [B, 2, H, W] each.
     """
     peaked = weights[:, 0] > PEAK_AT_TEST  # [B, H, W]
+    fractions = None if offset is None else (offset - offset.detach().floor()).flip(1).movedim(1, -1)[peaked]
     offset = torch.zeros_like(part[:, :2]) if offset is None else offset
     part.movedim(1, -1)[peaked] = read_gaussians(
         value,
@@ -67,7 +68,7 @@ def _replace_peaked(
         starts=torch.stack(first_cells(offset, radius), -1)[peaked],
         cells=torch.stack((rows, columns), -1).movedim(1, -2)[peaked].long(),
         weights=weights.movedim(1, -1)[peaked],
-        fractions=(offset - offset.detach().floor()).flip(1).movedim(1, -1)[peaked],
+        fractions=fractions,
         size=2 * radius + 1,
     )
 

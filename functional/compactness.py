@@ -38,47 +38,63 @@ def two_largest(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Of equal ones the first, row by row. Reference: finds them among weights, where all but the largest may be 0.
     """
-    of_rows = logits.amax(-1)
-    first, row = of_rows.max(-1, keepdim=True)
-    line = logits.gather(-2, row[..., None].expand(*row.shape, logits.shape[-1])).squeeze(-2)  # [..., w]
-    column = line.argmax(-1, keepdim=True)
-    line = line.scatter(-1, column, -math.inf)
-    second, second_row = of_rows.scatter(-1, row, line.amax(-1, keepdim=True)).max(-1, keepdim=True)
-    other = logits.gather(-2, second_row[..., None].expand(*row.shape, logits.shape[-1])).squeeze(-2)
-    second_column = torch.where(second_row == row, line, other).argmax(-1, keepdim=True)
-    return torch.cat((first, second), -1), torch.cat((row, second_row), -1), torch.cat((column, second_column), -1)
+    lines = logits.flatten(0, -3)  # [N, h, w]
+    every = torch.arange(len(lines), device=logits.device)
+    of_rows = lines.amax(-1)
+    first, row = of_rows.max(-1)
+    line = lines[every, row]  # [N, w]
+    column = line.max(-1)[1]  # faster than argmax
+    line = line.scatter(-1, column[:, None], -math.inf)
+    second, second_row = of_rows.scatter(-1, row[:, None], line.amax(-1, keepdim=True)).max(-1)
+    other = torch.where((second_row == row)[:, None], line, lines[every, second_row])
+    pairs = (first, second), (row, second_row), (column, other.max(-1)[1])
+    return tuple(torch.stack(pair, -1).unflatten(0, logits.shape[:-2]) for pair in pairs)
 
 
 def read_gaussians(
-    values: Tensor, samples: Tensor, starts: Tensor, cells: Tensor, weights: Tensor, fractions: Tensor, size: int
+    values: Tensor,
+    samples: Tensor,
+    starts: Tensor,
+    cells: Tensor,
+    weights: Tensor,
+    fractions: Tensor | None,
+    size: int,
 ) -> Tensor:
     """Σ G · value of N windows of size×size cells, G the mixture of two Gaussians around two of their cells.
 
     values: [B, K, H, W]; samples: [N]; starts: row and column of each window's first cell, [N, 2]; cells: the centres'
     row and column in the window, [N, 2, 2]; weights: their softmax mixes the two, [N, 2]; fractions: how much further
-    down and to the right values are read, bilinearly, [N, 2] -> [N, K].
+    down and to the right values are read, bilinearly, [N, 2], or None -> [N, K].
+    A Gaussian is the product of one along a row and one along a column; the former are summed everywhere at once.
     """
-    margin, extent = size + REACH + 1, 2 * REACH + 2  # zeros for every window that `first_cells` yields
-    patches = F.pad(values, (margin,) * 4).unfold(2, extent, 1).unfold(3, extent, 1)  # [B, K, …, …, extent, extent]
+    bells = _bells(size).to(values)
+    kernels, kernel_of = bells.unique(dim=0, return_inverse=True)  # most cells of a row see a whole Gaussian
+    margin = size + REACH + 1  # zeros for every window that `first_cells` yields
+    padded = F.pad(values, (margin + REACH, margin + REACH, margin, margin)).flatten(0, 1)[:, None]
+    summed = F.conv2d(padded, kernels[:, None, None]).unflatten(0, values.shape[:2])  # [B, K, kernels, H', W']
+    _, _, count, height, width = summed.shape
+    table = summed.permute(0, 2, 3, 4, 1).flatten(0, 3)  # [B*kernels*H'*W', K]
+    steps = torch.arange(2 * REACH + 2, device=values.device)
     parts = [values.new_empty(0, values.shape[1])]
     for chosen in torch.arange(len(samples), device=values.device).split(WINDOWS_AT_ONCE):
-        rows, columns = (starts[chosen, None] + cells[chosen] + margin - REACH).unbind(2)  # [n, 2]
-        of_windows = patches[samples[chosen, None], :, rows, columns]  # [n, 2, K, extent, extent]
-        down, along = (_taps(cells[chosen, :, axis], fractions[chosen, axis], size) for axis in (0, 1))
-        share = weights[chosen].softmax(1)
-        parts.append(torch.einsum("nckij,nc,nci,ncj->nk", of_windows, share, down, along))
+        row, column = cells[chosen].unbind(2)  # [n, 2]
+        rows, columns = (starts[chosen, None] + cells[chosen] + margin).unbind(2)
+        planes = samples[chosen, None] * count + kernel_of[column]
+        at = ((planes * height + rows - REACH)[..., None] + steps) * width + columns[..., None]  # [n, 2, steps]
+        found, down = table[at], F.pad(bells[row], (0, 1))
+        if fractions is not None:
+            y, x = (fraction[:, None, None] for fraction in fractions[chosen].unbind(1))
+            found = torch.lerp(found, table[at + 1], x[..., None])
+            down = torch.lerp(down, F.pad(bells[row], (1, 0)), y)
+        parts.append(torch.einsum("ncik,nc,nci->nk", found, weights[chosen].softmax(1), down))
     return torch.cat(parts)
 
 
-def _taps(cells: Tensor, fractions: Tensor, size: int) -> Tensor:
-    """Gaussians along one axis, 0 outside the window, read `fractions` of a cell further on.
-
-    cells: their centres in windows of `size` cells, [n, 2]; fractions: [n] -> [n, 2, 2·REACH + 2].
-    """
-    steps = torch.arange(-REACH, REACH + 1, device=cells.device)
-    around = cells[..., None] + steps
-    bell = torch.exp(-4 * math.log(2) / SIGMA**2 * steps.to(fractions).square()) * ((around >= 0) & (around < size))
-    return torch.lerp(F.pad(bell, (0, 1)), F.pad(bell, (1, 0)), fractions[:, None, None])
+def _bells(size: int) -> Tensor:
+    """A Gaussian around each cell of a row of `size` cells, seen up to `REACH` away: 0 outside, [size, 2·REACH + 1]."""
+    steps = torch.arange(-REACH, REACH + 1)
+    around = torch.arange(size)[:, None] + steps
+    return torch.exp(-4 * math.log(2) / SIGMA**2 * steps.double().square()) * ((around >= 0) & (around < size))
 
 
 def compactness_loss(weights: Tensor) -> Tensor:
