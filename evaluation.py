@@ -1,5 +1,7 @@
 """What every evaluation starts with: a released configuration, loaded from its checkpoint."""
 
+import importlib
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,18 +20,23 @@ def load_propagator(
     checkpoint: Path, device: torch.device, *, usemomen: bool, compact: bool, policy: int, backend: str
 ) -> Callable[[], Propagator]:
     """What starts the propagation of a sequence with a checkpoint, in one of the released configurations."""
-    require_backend(backend)
+    require_backend(backend, device)
     encode = load_encoder(checkpoint, device, usemomen=usemomen)
     propagation = Propagation.released(momentum=usemomen, compact=compact, policy=policy)
     return partial(Propagator, encode, propagation, backend=backend)
 
 
-def require_backend(name: str) -> None:
-    """UserError unless a correlation backend can be used here."""
+def require_backend(name: str, device: torch.device) -> None:
+    """UserError unless a backend can be used here."""
     try:
+        if name == "triton":
+            importlib.import_module("triton")
         correlate(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), radius=0, backend=name)
     except ImportError as error:
-        raise UserError(f"--backend {name}: {error}; run scripts/install_sampler.sh or use native") from error
+        install = "pip install triton" if name == "triton" else "run scripts/install_sampler.sh"
+        raise UserError(f"--backend {name}: {error}; {install} or use native") from error
+    if name == "triton" and device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise UserError(f"--backend triton: needs a CUDA device, not {device.type}; use native")
 
 
 def load_encoder(path: Path, device: torch.device, *, usemomen: bool) -> InferenceEncoder:

@@ -71,9 +71,10 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Parse, join the other processes, build, loop."""
     arguments = parse_arguments()
-    require_backend(arguments.backend)
+    device = select_device(arguments.device)
+    require_backend(arguments.backend, device)
     recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
-    with join_world(select_device(arguments.device), arguments.local_rank) as world:
+    with join_world(device, arguments.local_rank) as world:
         with world.agreed():
             if recipe.bsize % world.size:
                 raise UserError(f"--bsize {recipe.bsize}: cannot be divided among {world.size} processes")

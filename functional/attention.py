@@ -91,6 +91,10 @@ class _Reader:
 
     def centred(self, key: Tensor, value: Tensor) -> Tensor:
         """Windows centred on their queries, -> [B, numbers, H, W]."""
+        if self.backend == "triton":
+            from functional.triton_kernels import read_centred
+
+            return read_centred(self.query, key, value, self.radius, prior=self.prior)
         values, parts = self.tiles.blocks(value), []
         for chunk, logits in self._logits(key):
             logits += self.tiles.beyond
@@ -101,7 +105,7 @@ class _Reader:
     def _logits(self, key: Tensor) -> Iterator[tuple[Chunk, Tensor]]:
         """Logits of the queries of some tiles for the cells of their blocks, [n, queries, cells]."""
         tiles = self.tiles
-        if self.backend == "native":
+        if self.backend != "sampler":
             yield from tiles.products(self.queries, key, self.scratch)
             return
         windows = tiles.queries(correlate(self.query, key, self.radius, backend=self.backend))
@@ -118,6 +122,10 @@ class _Reader:
         apart; and what it reads is the bilinear mix of what it would read from values moved by a cell. No feature is
         interpolated.
         """
+        if self.backend == "triton":
+            from functional.triton_kernels import read_searched
+
+            return read_searched(self.query, key, value, offset, self.radius, prior=self.prior)
         buckets, scratch, labels = Buckets(offset, self.radius), self.scratch, value.shape[1]
         key = buckets.pad(key).movedim(1, -1).contiguous()  # [B, H', W', C]
         corners = buckets.pad(value)

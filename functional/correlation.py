@@ -34,5 +34,7 @@ def _sampler(query: Tensor, key: Tensor, radius: int, dilation: int) -> Tensor:
     return logits.flatten(1, 2)
 
 
-_BACKENDS = {"native": _native, "sampler": _sampler}
+# Triton's kernels fuse the correlation with what follows it (functional/triton_kernels.py); where nothing does, it is
+# the native one.
+_BACKENDS = {"native": _native, "sampler": _sampler, "triton": _native}
 BACKENDS = tuple(_BACKENDS)

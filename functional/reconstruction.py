@@ -45,7 +45,7 @@ def reconstruct_inter(
     shifted_query: what the negatives are compared with, if not the query.
     """
     logits = correlate(query, key, radius, backend=backend)
-    others = negatives_log_sum_exp(query if shifted_query is None else shifted_query, negatives, radius)
+    others = negatives_log_sum_exp(query if shifted_query is None else shifted_query, negatives, radius, backend)
     total = torch.logaddexp(logits.logsumexp(1), others)
     return reconstruct((logits - total[:, None]).exp(), colours)
 
@@ -55,12 +55,12 @@ def reconstruction_loss(reconstruction: Tensor, colours: Tensor) -> Tensor:
     return F.smooth_l1_loss(COLOUR_SCALE * reconstruction, COLOUR_SCALE * colours)
 
 
-def negatives_log_sum_exp(query: Tensor, negatives: Negatives, radius: int) -> Tensor:
+def negatives_log_sum_exp(query: Tensor, negatives: Negatives, radius: int, backend: str = "native") -> Tensor:
     """log Σ exp(<query, key>) over the windows of all of a sample's negatives, [B, C, H, W] -> [B, H, W].
 
     A cell outside the frame has logit 0 and counts. Every row of `used` must have the same number of entries, not 0.
     """
-    return _NegativesLogSumExp.apply(query, negatives.keys, negatives.used, radius)
+    return _NegativesLogSumExp.apply(query, negatives.keys, negatives.used, radius, backend)
 
 
 class _NegativesLogSumExp(torch.autograd.Function):
@@ -71,17 +71,15 @@ class _NegativesLogSumExp(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, query: Tensor, keys: Tensor, used: Tensor, radius: int) -> Tensor:
+    def forward(ctx, query: Tensor, keys: Tensor, used: Tensor, radius: int, backend: str) -> Tensor:
         (batch, channels, height, width), size = query.shape, 2 * radius + 1
         padded, scratch = pad_frame(query, radius), Scratch(query, keys)
         total = query.new_full((batch, height + 2 * radius, width + 2 * radius), -math.inf)
         mean = torch.zeros(*total.shape, channels if ctx.needs_input_grad[0] else 0).to(query)
         for y in range(height):
-            logits = _row_logits(_neighbours(padded, y, size), keys[y], used, scratch)  # [W, B*P*P, N]
-            weights = torch.softmax(logits, -1, out=scratch("weights", logits, *logits.shape))
+            log_sum, mean_key = _read_row(_neighbours(padded, y, size), keys[y], used, mean.shape[-1], scratch, backend)
             shape = width, batch, size, size
-            log_sum = (logits.amax(-1) - weights.amax(-1).log()).view(shape).permute(1, 2, 3, 0)  # [B, P, P, W]
-            mean_key = weights @ keys[y, ..., : mean.shape[-1]]
+            log_sum = log_sum.view(shape).permute(1, 2, 3, 0)  # [B, P, P, W]
             mean_key = mean_key.view(*shape, -1).permute(1, 2, 3, 0, 4)  # [B, P, P, W, C]
             for j in range(size):  # the query (i, j) of a key's neighbourhood lies at key + (i, j) - radius
                 place = slice(None), slice(y, y + size), slice(j, j + width)
@@ -98,7 +96,7 @@ class _NegativesLogSumExp(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):
         (mean,) = ctx.saved_tensors
-        return (gradient[..., None] * mean).movedim(-1, 1), None, None, None
+        return (gradient[..., None] * mean).movedim(-1, 1), None, None, None, None
 
 
 def _merge(total: Tensor, mean: Tensor, log_sum: Tensor, mean_key: Tensor) -> None:
@@ -115,9 +113,20 @@ def _neighbours(padded: Tensor, y: int, size: int) -> Tensor:
     return windows.permute(3, 0, 2, 4, 1).flatten(1, 3)
 
 
-def _row_logits(neighbours: Tensor, keys: Tensor, used: Tensor, scratch: Scratch) -> Tensor:
-    """Products with the negatives' keys at each position of a row, [W, B*P*P, C], [W, N, C] -> [W, B*P*P, N]."""
+def _read_row(
+    neighbours: Tensor, keys: Tensor, used: Tensor, channels: int, scratch: Scratch, backend: str
+) -> tuple[Tensor, Tensor]:
+    """What the queries around each key position of a row find there: log Σ exp(logit), and the mean key.
+
+    neighbours: [W, B*P*P, C]; keys: [W, N, C] -> [W, B*P*P], [W, B*P*P, channels]: the first channels are wanted.
+    """
+    if backend == "triton":
+        from functional.triton_kernels import read_negatives
+
+        log_sum, mean_key = read_negatives(neighbours, keys, used)
+        return log_sum, mean_key[..., :channels]
     out = scratch("logits", keys, *neighbours.shape[:2], keys.shape[1])
     logits = torch.matmul(neighbours, keys.transpose(1, 2), out=out)
     logits.unflatten(1, (len(used), -1)).masked_fill_(~used[:, None], -math.inf)
-    return logits
+    weights = torch.softmax(logits, -1, out=scratch("weights", logits, *logits.shape))
+    return logits.amax(-1) - weights.amax(-1).log(), weights @ keys[..., :channels]

@@ -21,7 +21,7 @@ def expected_offset(query: Tensor, key: Tensor, radius: int, dilation: int, *, b
 
     query, key: [B, C, H, W] -> [B, 2, H, W], (dx, dy) in cells. Cells outside the frame have logit 0 and count.
     """
-    if backend != "native":
+    if backend == "sampler":
         weights = correlate(query, key, radius, dilation, backend=backend).softmax(1)
         steps = dilation * displacements(radius, device=query.device, dtype=query.dtype)  # [P*P, 2]
         return torch.einsum("bphw,pc->bchw", weights, steps)

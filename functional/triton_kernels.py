@@ -1,0 +1,247 @@
+"""Triton kernels for CUDA: windows read, and negatives summed, without their logits ever being in memory.
+
+They compute what the native code computes (functional/attention.py, functional/reconstruction.py), which they are
+tested against. Imported only for `--backend triton`. With TRITON_INTERPRET=1 they run on a CPU, slowly.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+TILE = 8  # queries on a side of a tile
+CELLS = 64  # of a block, read at a time
+SMALLEST = 16  # side of a matrix that tl.dot takes
+
+
+def read_centred(query: Tensor, key: Tensor, value: Tensor, radius: int, *, prior: bool) -> Tensor:
+    """What windows centred on their queries yield (`functional.attention._Reader`), [B, numbers, H, W]."""
+    (batch, channels, height, width), labels = query.shape, value.shape[1]
+    out = query.new_empty(batch, 1 + labels + (6 if prior else 0), height, width)
+    query, key, value = (maps.contiguous(memory_format=torch.channels_last) for maps in (query, key, value))
+    grid = triton.cdiv(height, TILE) * triton.cdiv(width, TILE), batch
+    sizes = {"C": channels, "K": labels, "R": radius, "PRIOR": prior, "TILE": TILE, "CELLS": CELLS}
+    _centred[grid](query, key, value, out, height, width, C2=_side(channels), K2=_side(labels), **sizes)
+    return out
+
+
+def read_searched(query: Tensor, key: Tensor, value: Tensor, offset: Tensor, radius: int, *, prior: bool) -> Tensor:
+    """The same of windows centred at query + offset and read bilinearly; offset: [B, 2, H, W]."""
+    (batch, channels, height, width), labels = query.shape, value.shape[1]
+    out = query.new_empty(batch, 1 + labels + (6 if prior else 0), height, width)
+    query, key, value = (maps.contiguous(memory_format=torch.channels_last) for maps in (query, key, value))
+    row = triton.next_power_of_2(2 * radius + 1)
+    sizes = {"C": channels, "K": labels, "R": radius, "PRIOR": prior, "ROW": row}
+    _searched[(height * width, batch)](
+        query,
+        key,
+        value,
+        offset.contiguous(),
+        out,
+        height,
+        width,
+        C2=_side(channels),
+        K2=_side(labels),
+        **sizes,
+    )
+    return out
+
+
+def read_negatives(queries: Tensor, keys: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """log Σ exp(<query, key>) over the keys at each position, and the mean key weighted by the softmax.
+
+    queries: [W, B·n, C]; keys: [W, N, C]; used: which of them each sample meets, [B, N] -> [W, B·n], [W, B·n, C].
+    """
+    width, count, channels = queries.shape
+    log_sum, mean = queries.new_empty(width, count), torch.empty_like(queries)
+    grid = width, triton.cdiv(count, CELLS)
+    samples = {"per_sample": count // len(used), "C": channels, "C2": _side(channels), "ROWS": CELLS, "CELLS": CELLS}
+    _negatives[grid](queries, keys, used.to(torch.int8), log_sum, mean, count, keys.shape[1], **samples)
+    return log_sum, mean
+
+
+def _side(count: int) -> int:
+    return max(SMALLEST, triton.next_power_of_2(count))
+
+
+@triton.jit
+def _join(total, largest, mean, logits, values):
+    """Online softmax: more logits [M, N], -inf where there are none, and values [N, K] join."""
+    peak = tl.maximum(largest, tl.max(logits, 1))
+    base = tl.where(peak == float("-inf"), 0.0, peak)
+    weights = tl.exp(logits - base[:, None])
+    shrink = tl.exp(largest - base)
+    mean = mean * shrink[:, None] + tl.dot(weights, values, input_precision="ieee")
+    return total * shrink + tl.sum(weights, 1), peak, mean
+
+
+@triton.jit
+def _second(first, first_cell, second, second_cell, logits, cells):
+    """The two largest so far when logits [M, N] of these cells [M, N] join; of equal ones the first stays."""
+    FAR: tl.constexpr = 1 << 30
+    new = tl.max(logits, 1)
+    new_cell = tl.min(tl.where(logits == new[:, None], cells, FAR), 1)
+    others = tl.where(cells == new_cell[:, None], float("-inf"), logits)
+    next_ = tl.max(others, 1)
+    next_cell = tl.min(tl.where((others == next_[:, None]) & (cells != new_cell[:, None]), cells, FAR), 1)
+    better = new > first
+    rival, rival_cell = tl.where(better, first, new), tl.where(better, first_cell, new_cell)
+    other, other_cell = tl.where(better, next_, second), tl.where(better, next_cell, second_cell)
+    # Of a tie between an old cell and a new one the old one, which comes first, stays.
+    old_wins = tl.where(better, rival >= other, other >= rival)
+    runner = tl.where(better, tl.where(old_wins, rival, other), tl.where(old_wins, other, rival))
+    old_cell, new_one = tl.where(better, rival_cell, other_cell), tl.where(better, other_cell, rival_cell)
+    runner_cell = tl.where(old_wins, old_cell, new_one)
+    return tl.where(better, new, first), tl.where(better, new_cell, first_cell), runner, runner_cell
+
+
+@triton.jit
+def _write(
+    out, at, plane, seen, total, largest, mean, second, first_cell, second_cell,
+    P: tl.constexpr, K: tl.constexpr, K2: tl.constexpr, PRIOR: tl.constexpr,
+):  # fmt: skip
+    """The numbers of M windows, to the planes of `out` at positions [M]."""
+    tl.store(out + at, largest + tl.log(total), mask=seen)
+    labels = tl.arange(0, K2)
+    where = out + (1 + labels)[None, :] * plane + at[:, None]
+    tl.store(where, mean / total[:, None], mask=seen[:, None] & (labels < K)[None, :])
+    if PRIOR:
+        rest = out + (1 + K) * plane + at
+        tl.store(rest, largest, mask=seen)
+        tl.store(rest + plane, second, mask=seen)
+        tl.store(rest + 2 * plane, (first_cell // P).to(tl.float32), mask=seen)
+        tl.store(rest + 3 * plane, (second_cell // P).to(tl.float32), mask=seen)
+        tl.store(rest + 4 * plane, (first_cell % P).to(tl.float32), mask=seen)
+        tl.store(rest + 5 * plane, (second_cell % P).to(tl.float32), mask=seen)
+
+
+@triton.jit
+def _centred(
+    query, key, value, out, height, width,
+    C: tl.constexpr, K: tl.constexpr, R: tl.constexpr, PRIOR: tl.constexpr,
+    TILE: tl.constexpr, CELLS: tl.constexpr, C2: tl.constexpr, K2: tl.constexpr,
+):  # fmt: skip
+    """One tile of queries and its block of keys, `CELLS` cells at a time."""
+    P: tl.constexpr = 2 * R + 1
+    SIDE: tl.constexpr = TILE + 2 * R
+    columns = tl.cdiv(width, TILE)
+    top, left = tl.program_id(0) // columns * TILE, tl.program_id(0) % columns * TILE
+    start = tl.program_id(1).to(tl.int64) * height * width
+    own = tl.arange(0, TILE * TILE)
+    row, column = own // TILE, own % TILE  # of a query's window in the block
+    seen = (top + row < height) & (left + column < width)
+    at = (top + row) * width + left + column
+    channels, labels = tl.arange(0, C2), tl.arange(0, K2)
+    q = tl.load(query + (start + at)[:, None] * C + channels, mask=seen[:, None] & (channels < C), other=0.0)
+    total = tl.zeros([TILE * TILE], tl.float32)
+    largest = tl.full([TILE * TILE], float("-inf"), tl.float32)
+    mean = tl.zeros([TILE * TILE, K2], tl.float32)
+    second = tl.full([TILE * TILE], float("-inf"), tl.float32)
+    first, first_cell, second_cell = second, tl.zeros([TILE * TILE], tl.int32), tl.zeros([TILE * TILE], tl.int32)
+    for begin in range(0, SIDE * SIDE, CELLS):
+        cell = begin + tl.arange(0, CELLS)
+        y, x = cell // SIDE, cell % SIDE
+        frame_y, frame_x = top + y - R, left + x - R
+        inside = (frame_y >= 0) & (frame_y < height) & (frame_x >= 0) & (frame_x < width) & (y < SIDE)
+        place = (start + frame_y * width + frame_x)[:, None]
+        k = tl.load(key + place * C + channels, mask=inside[:, None] & (channels < C), other=0.0)
+        v = tl.load(value + place * K + labels, mask=inside[:, None] & (labels < K), other=0.0)
+        i, j = y[None, :] - row[:, None], x[None, :] - column[:, None]  # the cell in the window
+        logits = tl.dot(q, tl.trans(k), input_precision="ieee")
+        logits = tl.where((i >= 0) & (i < P) & (j >= 0) & (j < P), logits, float("-inf"))
+        total, largest, mean = _join(total, largest, mean, logits, v)
+        if PRIOR:
+            first, first_cell, second, second_cell = _second(first, first_cell, second, second_cell, logits, i * P + j)
+    plane = height * width
+    numbers = 1 + K + 6 * PRIOR
+    _write(
+        out + tl.program_id(1).to(tl.int64) * numbers * plane, at, plane, seen,
+        total, largest, mean, second, first_cell, second_cell, P, K, K2, PRIOR,
+    )  # fmt: skip
+
+
+@triton.jit
+def _between(maps, start, y, x, part, height, width, channels, C: tl.constexpr):
+    """Rows of a map [cells, channels] at row y, mixed from columns x and x + 1; 0 outside the frame."""
+    y = tl.zeros_like(x) + y
+    row = (y >= 0) & (y < height)
+    near = tl.load(
+        maps + (start + y * width + x)[:, None] * C + channels,
+        mask=(row & (x >= 0) & (x < width))[:, None] & (channels < C), other=0.0,
+    )  # fmt: skip
+    far = tl.load(
+        maps + (start + y * width + x + 1)[:, None] * C + channels,
+        mask=(row & (x >= -1) & (x < width - 1))[:, None] & (channels < C), other=0.0,
+    )  # fmt: skip
+    return near + part * (far - near)
+
+
+@triton.jit
+def _searched(
+    query, key, value, offset, out, height, width,
+    C: tl.constexpr, K: tl.constexpr, R: tl.constexpr, PRIOR: tl.constexpr,
+    ROW: tl.constexpr, C2: tl.constexpr, K2: tl.constexpr,
+):  # fmt: skip
+    """One query and its window, row after row."""
+    P: tl.constexpr = 2 * R + 1
+    plane = height * width
+    start = tl.program_id(1).to(tl.int64) * plane
+    at = tl.program_id(0)
+    dx, dy = tl.load(offset + 2 * start + at), tl.load(offset + 2 * start + plane + at)
+    part_x, part_y = dx - tl.floor(dx), dy - tl.floor(dy)
+    # Windows that lie wholly outside the frame stay near it, as in `first_cells`.
+    centre_x = tl.minimum(tl.maximum(at % width + tl.floor(dx), -R - 2.0), width + R + 0.0).to(tl.int32)
+    centre_y = tl.minimum(tl.maximum(at // width + tl.floor(dy), -R - 2.0), height + R + 0.0).to(tl.int32)
+    channels, labels, cell = tl.arange(0, C2), tl.arange(0, K2), tl.arange(0, ROW)
+    q = tl.load(query + (start + at) * C + channels, mask=channels < C, other=0.0)
+    x, y = centre_x - R + cell, centre_y - R
+    above = tl.sum(_between(key, start, y, x, part_x, height, width, channels, C) * q[None, :], 1)
+    above_value = _between(value, start, y, x, part_x, height, width, labels, K)
+    one = tl.arange(0, 1)
+    total, largest = tl.zeros([1], tl.float32), tl.full([1], float("-inf"), tl.float32)
+    mean, second = tl.zeros([1, K2], tl.float32), tl.full([1], float("-inf"), tl.float32)
+    first, first_cell, second_cell = second, tl.zeros([1], tl.int32), tl.zeros([1], tl.int32)
+    for i in range(P):
+        keys = _between(key, start, y + i + 1, x, part_x, height, width, channels, C)
+        below = tl.sum(keys * q[None, :], 1)
+        below_value = _between(value, start, y + i + 1, x, part_x, height, width, labels, K)
+        logits = tl.where(cell < P, above + part_y * (below - above), float("-inf"))[None, :]
+        values = above_value + part_y * (below_value - above_value)
+        peak = tl.maximum(largest, tl.max(logits, 1))
+        weights, shrink = tl.exp(logits - peak[:, None]), tl.exp(largest - peak)
+        mean = mean * shrink[:, None] + tl.sum(tl.trans(weights) * values, 0)[None, :]
+        total, largest = total * shrink + tl.sum(weights, 1), peak
+        if PRIOR:
+            cells = (i * P + cell)[None, :]
+            first, first_cell, second, second_cell = _second(first, first_cell, second, second_cell, logits, cells)
+        above, above_value = below, below_value
+    numbers = 1 + K + 6 * PRIOR
+    _write(
+        out + tl.program_id(1).to(tl.int64) * numbers * plane, at + one, plane, one == 0,
+        total, largest, mean, second, first_cell, second_cell, P, K, K2, PRIOR,
+    )  # fmt: skip
+
+
+@triton.jit
+def _negatives(
+    queries, keys, used, log_sum, mean_key, count, negatives, per_sample,
+    C: tl.constexpr, C2: tl.constexpr, ROWS: tl.constexpr, CELLS: tl.constexpr,
+):  # fmt: skip
+    """Some of the queries around one key position, and the negatives' keys there, `CELLS` at a time."""
+    position = tl.program_id(0).to(tl.int64)
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    channels, seen = tl.arange(0, C2), row < count
+    place = (position * count + row)[:, None] * C + channels
+    q = tl.load(queries + place, mask=seen[:, None] & (channels < C), other=0.0)
+    total, largest = tl.zeros([ROWS], tl.float32), tl.full([ROWS], float("-inf"), tl.float32)
+    mean = tl.zeros([ROWS, C2], tl.float32)
+    for begin in range(0, negatives, CELLS):
+        n = begin + tl.arange(0, CELLS)
+        known = n < negatives
+        where = (position * negatives + n)[:, None] * C + channels
+        k = tl.load(keys + where, mask=known[:, None] & (channels < C), other=0.0)
+        met = tl.load(used + (row // per_sample)[:, None] * negatives + n, mask=seen[:, None] & known, other=0)
+        logits = tl.where(met != 0, tl.dot(q, tl.trans(k), input_precision="ieee"), float("-inf"))
+        total, largest, mean = _join(total, largest, mean, logits, k)
+    tl.store(log_sum + position * count + row, largest + tl.log(total), mask=seen)
+    tl.store(mean_key + place, mean / total[:, None], mask=seen[:, None] & (channels < C))
