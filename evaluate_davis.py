@@ -3,32 +3,30 @@
 import argparse
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from dataloaders.davis import Sequence, list_predictions, load_sequences, read_ids, require_size
+from dataloaders.davis import Sequence, load_sequences, require_size
 from evaluation import load_propagator
 from functional.color import normalised_lab
 from functional.correlation import BACKENDS
-from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scores, legacy_measure, object_summary
+from functional.metrics import davis_measure
 from models.propagation import REFERENCE_POLICIES, Propagator
+from scoring import Record, add_scores, all_objects, find_predictions, score_all, write_results
+from utils.beside import in_background, read_ahead
 from utils.checkpoint import sha256
-from utils.device import describe_device, peak_memory, select_device, versions
+from utils.device import describe_device, peak_memory, select_device
 from utils.distributed import World, join_world
 from utils.errors import UserError, run
 from utils.options import ArgumentParser, add_model_options, add_savepath_options, comma_separated, json_values
-from utils.savepath import open_savepath, read_json, write_csv, write_json
+from utils.savepath import open_savepath, read_json, write_json
 from utils.visualize import VideoWriter, overlay, write_mask
 
 OUTPUTS = ("benchmark", "sequences", "overlay", "global_results-*.csv", "per-sequence_results-*.csv", "results.json")
-# Of one sequence: "frames", "seconds" of propagation and "seconds_in_all", "peak_memory", "objects": id -> ObjectScores
-Record = dict[str, Any]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -55,11 +53,12 @@ def main() -> None:
     arguments = parse_arguments()
     sequences = load_sequences(arguments.datapath, arguments.year, arguments.set, arguments.sequences)
     if arguments.predictions is None:
-        with join_world(select_device(arguments.device)) as world:
+        with join_world(select_device(arguments.device, tf32=arguments.tf32)) as world:
             propagate(arguments, sequences, world)
     else:
         masks = find_predictions(sequences, arguments.predictions)
-        without = {"resume", "compact", "usemomen", "ref", "device", "backend", "overlay", "savepath", "overwrite"}
+        without = {"resume", "compact", "usemomen", "ref", "device", "backend", "amp", "tf32", "overlay"}
+        without |= {"savepath", "overwrite"}
         description = json_values(vars(arguments), without=without)
         with open_savepath(arguments.savepath, description, outputs=OUTPUTS, overwrite=arguments.overwrite):
             write_results(arguments.savepath, arguments.set, description, score_all(sequences, masks))
@@ -75,6 +74,7 @@ def propagate(arguments: argparse.Namespace, sequences: list[Sequence], world: W
             compact=arguments.compact,
             policy=arguments.ref,
             backend=arguments.backend,
+            amp=arguments.amp,
         )
     description = json_values(vars(arguments), without={"predictions", "savepath", "overwrite"}) | {
         "checkpoint_sha256": sha256(arguments.resume),
@@ -142,12 +142,8 @@ def propagate_one(
     masks = savepath / "benchmark" / sequence.name
     masks.mkdir(parents=True, exist_ok=True)
     with VideoWriter(savepath / "overlay" / f"{sequence.name}.mp4") if draw else nullcontext() as video:
-        for index, frame in enumerate(sequence.read_frames()):
-            labels = None if index else torch.from_numpy(np.searchsorted(ids, first_mask))
-            started = time.perf_counter()
-            prediction = propagator.step(normalised_lab(frame).to(device), labels)
-            mask = ids[prediction.mask.cpu().numpy()].astype(np.uint8)
-            seconds += time.perf_counter() - started
+
+        def put_away(index: int, frame: np.ndarray, mask: np.ndarray) -> None:
             write_mask(masks / f"{sequence.frames[index].stem}.png", mask)
             if video:
                 video.write(overlay(frame, mask))
@@ -155,7 +151,16 @@ def propagate_one(
                 truth = sequence.read_mask(index)
                 require_size(sequence.masks[index], truth, mask.shape)
                 add_scores(scores, mask, truth)
-            bar.update()
+
+        with in_background() as beside:
+            frames = ((frame, normalised_lab(frame).to(device)) for frame in sequence.read_frames())
+            for index, (frame, lab) in enumerate(read_ahead(frames)):
+                labels = None if index else torch.from_numpy(np.searchsorted(ids, first_mask))
+                started = time.perf_counter()
+                mask = ids[propagator.step(lab, labels).mask.cpu().numpy()].astype(np.uint8)
+                seconds += time.perf_counter() - started
+                beside(put_away, index, frame, mask)
+                bar.update()
     return {
         "frames": len(sequence.frames),
         "seconds": seconds,
@@ -163,84 +168,6 @@ def propagate_one(
         "peak_memory": peak_memory(device),
         "objects": scores if sequence.scored else {},
     }
-
-
-def find_predictions(sequences: list[Sequence], folder: Path) -> list[list[Path]]:
-    """The predicted masks of each sequence, one file per frame; UserError if any is missing or cannot be scored."""
-    unscored = [sequence.name for sequence in sequences if not sequence.scored]
-    if unscored:
-        raise UserError(f"--predictions: {', '.join(unscored)} cannot be scored without a true mask for every frame")
-    return [list_predictions(folder / sequence.name, sequence) for sequence in sequences]
-
-
-def score_all(sequences: list[Sequence], masks: list[list[Path]]) -> dict[str, Record]:
-    """Score masks that exist already (`find_predictions`), the sequences in parallel; records by name."""
-    with ProcessPoolExecutor() as pool:
-        records = list(tqdm(pool.map(score_one, sequences, masks), total=len(sequences), unit="sequence"))
-    return {sequence.name: record for sequence, record in zip(sequences, records, strict=True)}
-
-
-def score_one(sequence: Sequence, masks: list[Path]) -> Record:
-    """Score the masks of one sequence, one file per frame."""
-    scores = {int(number): {"J": [], "F": []} for number in np.setdiff1d(sequence.first_mask(), 0)}
-    for index in range(1, len(masks)):
-        mask = read_ids(masks[index], binary=sequence.binary)
-        truth = sequence.read_mask(index)
-        require_size(masks[index], mask, truth.shape)
-        if unknown := np.setdiff1d(mask, [0, *scores]).tolist():
-            raise UserError(f"{masks[index]}: holds object {unknown[0]}, which the first mask of {sequence.name} lacks")
-        add_scores(scores, mask, truth)
-    return {"frames": len(sequence.frames), "objects": scores}
-
-
-def add_scores(scores: dict[int, dict[str, list[float]]], mask: np.ndarray, truth: np.ndarray) -> None:
-    """Append the J and F of one frame's mask [H, W] to those of each object."""
-    for number, values in frame_scores(mask, truth, scores).items():
-        for measure, value in values.items():
-            scores[number][measure].append(value)
-
-
-def all_objects(records: dict[str, Record]) -> list[ObjectScores]:
-    """The scores of all objects of all sequences."""
-    return [scores for record in records.values() for scores in record["objects"].values()]
-
-
-def write_results(savepath: Path, subset: str, description: dict, records: dict[str, Record]) -> None:
-    """The official tool's two CSV files, and results.json with everything; prints the scores."""
-    objects = all_objects(records)
-    results = {"arguments": description, "versions": versions(), "sequences": records}
-    propagated = [record for record in records.values() if "seconds" in record]
-    if propagated:
-        results["peak_memory"] = max(record["peak_memory"] for record in propagated)
-        frames = sum(record["frames"] for record in propagated)
-        results["seconds_per_frame"] = sum(record["seconds"] for record in propagated) / frames
-    if objects:
-        rows, official, legacy = object_rows(records), davis_measure(objects), legacy_measure(objects)
-        results |= {"official": official, "legacy": legacy}
-        write_csv(savepath / f"global_results-{subset}.csv", [official])
-        write_csv(savepath / f"per-sequence_results-{subset}.csv", rows)
-        print_scores(rows, official, legacy)
-    else:
-        print(f"no ground truth to score against: masks are in {savepath / 'benchmark'}")
-    write_json(savepath / "results.json", results)
-
-
-def object_rows(records: dict[str, Record]) -> list[dict]:
-    """One row for each object, as in the official tool's table."""
-    return [
-        {"Sequence": f"{name}_{number}"} | {f"{m}-Mean": object_summary(scores)[f"{m}-Mean"] for m in MEASURES}
-        for name, record in records.items()
-        for number, scores in record["objects"].items()
-    ]
-
-
-def print_scores(rows: list[dict], official: dict[str, float], legacy: dict[str, float]) -> None:
-    """The scores in percent: objects, then both measures."""
-    for row in rows:
-        print(f"{row['Sequence']:<24} J {100 * row['J-Mean']:5.1f}  F {100 * row['F-Mean']:5.1f}")
-    for name, measure in (("DAVIS (official)", official), ("legacy (pooled)", legacy)):
-        figures = "  ".join(f"{key.removesuffix('-Mean')} {100 * value:.1f}" for key, value in measure.items())
-        print(f"{name:<24} {figures}")
 
 
 if __name__ == "__main__":

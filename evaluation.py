@@ -17,11 +17,11 @@ from utils.errors import UserError, warn
 
 
 def load_propagator(
-    checkpoint: Path, device: torch.device, *, usemomen: bool, compact: bool, policy: int, backend: str
+    checkpoint: Path, device: torch.device, *, usemomen: bool, compact: bool, policy: int, backend: str, amp: bool
 ) -> Callable[[], Propagator]:
     """What starts the propagation of a sequence with a checkpoint, in one of the released configurations."""
     require_backend(backend, device)
-    encode = load_encoder(checkpoint, device, usemomen=usemomen)
+    encode = load_encoder(checkpoint, device, usemomen=usemomen, amp=amp)
     propagation = Propagation.released(momentum=usemomen, compact=compact, policy=policy)
     return partial(Propagator, encode, propagation, backend=backend)
 
@@ -39,9 +39,10 @@ def require_backend(name: str, device: torch.device) -> None:
         raise UserError(f"--backend triton: needs a CUDA device, not {device.type}; use native")
 
 
-def load_encoder(path: Path, device: torch.device, *, usemomen: bool) -> InferenceEncoder:
-    """The encoder and pixel head in a checkpoint, made fast."""
-    return InferenceEncoder(load_model(path, usemomen=usemomen)).to(device)
+def load_encoder(path: Path, device: torch.device, *, usemomen: bool, amp: bool = False) -> InferenceEncoder:
+    """The encoder and pixel head in a checkpoint, made fast; amp: in bfloat16."""
+    dtype = torch.bfloat16 if amp else torch.float32
+    return InferenceEncoder(load_model(path, usemomen=usemomen)).to(device, dtype)
 
 
 def load_model(path: Path, *, usemomen: bool) -> LIIR:

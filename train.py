@@ -23,7 +23,7 @@ from utils.checkpoint import read_training_state, sha256
 from utils.device import select_device
 from utils.distributed import join_world
 from utils.errors import UserError, run, warn
-from utils.options import ArgumentParser, add_savepath_options, at_least, json_values
+from utils.options import ArgumentParser, add_precision_options, add_savepath_options, at_least, json_values
 from utils.savepath import open_savepath
 from utils.seed import PAIRS, generator
 from utils.signals import Stop, stop_signals
@@ -58,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=at_least(0), default=0, help="of all randomness")
     parser.add_argument("--device", help="where to train; CUDA where there is one")
     parser.add_argument("--backend", choices=BACKENDS, default="native", help="how windows are correlated")
-    parser.add_argument("--amp", action="store_true", help="run the encoder in bfloat16")
+    add_precision_options(parser)
     parser.add_argument("--save_every", type=at_least(1), default=500, help="steps between saves of last.pt")
     parser.add_argument("--log_every", type=at_least(1), default=20, help="steps between lines of the log")
     parser.add_argument("--local_rank", "--local-rank", type=int, help="set by torch.distributed.launch")
@@ -71,7 +71,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Parse, join the other processes, build, loop."""
     arguments = parse_arguments()
-    device = select_device(arguments.device)
+    device = select_device(arguments.device, tf32=arguments.tf32)
     require_backend(arguments.backend, device)
     recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
     with join_world(device, arguments.local_rank) as world:

@@ -8,6 +8,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from models.liir import LIIR
 from models.resnet import BasicBlock, resize_embedding
 
+FUSED_TYPES = (torch.float32, torch.bfloat16)
+
 
 class InferenceEncoder(nn.Module):
     """Frames to pixel features, as `LIIR.encode` in evaluation mode but for rounding, and faster. No gradient."""
@@ -25,15 +27,19 @@ class InferenceEncoder(nn.Module):
 
     @torch.inference_mode()
     def forward(self, frames: Tensor) -> Tensor:
-        """Normalised Lab frames [B, 3, H, W] -> pixel features [B, 64, H/4, W/4]; H and W are multiples of 4."""
-        features = self.stem(frames.contiguous(memory_format=torch.channels_last))
+        """Normalised Lab frames [B, 3, H, W] -> pixel features [B, 64, H/4, W/4]; H and W are multiples of 4.
+
+        Computes in the type of its weights.
+        """
+        frames = frames.to(self.stem.weight.dtype, memory_format=torch.channels_last)
+        features = self.stem(frames)
         if self._resized is None or self._resized.shape[2:] != features.shape[2:]:
             resized = resize_embedding(self.position, *features.shape[2:])
             self._resized = resized.contiguous(memory_format=torch.channels_last)
         features += self._resized
         for block in self.blocks:
             features = block(features)
-        return self.head(features)
+        return self.head(features).float()
 
 
 class FoldedBlock(nn.Module):
@@ -65,7 +71,7 @@ class FoldedConvolution(nn.Module):
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """x: [B, C, H, W]; shortcut: added before ReLU."""
-        if x.device.type == "cpu" and x.dtype == torch.float32 and _fused_convolution() is not None:
+        if x.device.type == "cpu" and x.dtype in FUSED_TYPES and _fused_convolution() is not None:
             geometry = self.weight, self.bias, self.padding, self.stride, [1, 1], 1
             activation = "relu" if self.relu else "none"
             if shortcut is None:

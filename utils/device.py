@@ -13,15 +13,18 @@ from utils.errors import UserError
 LIBRARIES = ("torch", "numpy", "opencv-python-headless", "opencv-python", "pillow", "av", "spatial-correlation-sampler")
 
 
-def select_device(name: str | None) -> torch.device:
-    """The named device, or CUDA where there is one and else the CPU; UserError if it cannot be used."""
+def select_device(name: str | None, *, tf32: bool = False) -> torch.device:
+    """The named device, or CUDA where there is one and else the CPU; UserError if it cannot be used.
+
+    tf32: let CUDA round what it multiplies to 10 bits of mantissa, which PyTorch does by default in convolutions.
+    """
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # `meta` can be had, but holds no values
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise UserError(f"--device {name}: cannot be used here ({str(error).splitlines()[0]}); use cpu") from error
-    torch.backends.cudnn.allow_tf32 = False  # rounds to 10 bits of mantissa, and is PyTorch's default
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     return device
 
 

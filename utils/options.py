@@ -51,6 +51,13 @@ def add_model_options(parser: ArgumentParser, backends: Iterable[str], policies:
     parser.add_argument("--ref", type=int, choices=tuple(policies), default=0, help=REFERENCE_HELP)
     parser.add_argument("--device", help="where to run, such as cpu or cuda:1; CUDA where there is one")
     parser.add_argument("--backend", choices=tuple(backends), default="native", help="how windows are correlated")
+    add_precision_options(parser)
+
+
+def add_precision_options(parser: ArgumentParser) -> None:
+    """What trades digits for speed."""
+    parser.add_argument("--amp", action="store_true", help="run the encoder in bfloat16")
+    parser.add_argument("--tf32", action="store_true", help="on CUDA, products of 10 bits of mantissa")
 
 
 def at_least(lowest: float, kind: type = int) -> Callable[[str], Any]:
