@@ -32,7 +32,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 bench: setup
-	$(BIN)/python benchmarks/propagation.py
+	mkdir -p results
+	for name in attention propagation evaluation training metrics; do \
+		$(BIN)/python benchmarks/$$name.py --json results/bench-$$name.json || exit 1; done
 
 sampler: setup
 	bash scripts/install_sampler.sh $(BIN)/python

@@ -8,8 +8,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from models.liir import LIIR
 from models.resnet import BasicBlock, resize_embedding
 
-FUSED_TYPES = (torch.float32, torch.bfloat16)
-
 
 class InferenceEncoder(nn.Module):
     """Frames to pixel features, as `LIIR.encode` in evaluation mode but for rounding, and faster. No gradient."""
@@ -29,7 +27,7 @@ class InferenceEncoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Normalised Lab frames [B, 3, H, W] -> pixel features [B, 64, H/4, W/4]; H and W are multiples of 4.
 
-        Computes in the type of its weights.
+        Computes in the type of its weights; of bfloat16 it makes float32.
         """
         frames = frames.to(self.stem.weight.dtype, memory_format=torch.channels_last)
         features = self.stem(frames)
@@ -39,7 +37,8 @@ class InferenceEncoder(nn.Module):
         features += self._resized
         for block in self.blocks:
             features = block(features)
-        return self.head(features).float()
+        features = self.head(features)
+        return features.float() if features.dtype == torch.bfloat16 else features
 
 
 class FoldedBlock(nn.Module):
@@ -71,18 +70,23 @@ class FoldedConvolution(nn.Module):
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """x: [B, C, H, W]; shortcut: added before ReLU."""
-        if x.device.type == "cpu" and x.dtype in FUSED_TYPES and _fused_convolution() is not None:
+        fused = _fused_convolution(x.dtype) if x.device.type == "cpu" else None
+        if fused is not None:
             geometry = self.weight, self.bias, self.padding, self.stride, [1, 1], 1
             activation = "relu" if self.relu else "none"
             if shortcut is None:
-                return _fused_convolution()(x, *geometry, activation, [], "")
-            return _fused_convolution().binary(x, shortcut, *geometry, "add", 1.0, activation, [], "")
+                return fused(x, *geometry, activation, [], "")
+            return fused.binary(x, shortcut, *geometry, "add", 1.0, activation, [], "")
         out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
         if shortcut is not None:
             out += shortcut
         return out.relu_() if self.relu else out
 
 
-def _fused_convolution():
+def _fused_convolution(dtype: torch.dtype):
     """oneDNN's convolution with what follows it, which PyTorch has for its compiler; None where it has not."""
-    return getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if torch.backends.mkldnn.is_available() else None
+    if not torch.backends.mkldnn.is_available() or dtype not in (torch.float32, torch.bfloat16):
+        return None
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return None
+    return getattr(torch.ops.mkldnn, "_convolution_pointwise", None)

@@ -249,6 +249,12 @@ def test_cuda_where_there_is_none(command, device, savepath):
     assert not savepath.exists()
 
 
+def test_triton_needs_a_gpu(command, monkeypatch):
+    pytest.importorskip("triton", reason="triton is not installed")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    require_refusal(command("--backend", "triton", "--device", "cpu"), "--backend triton", "use native")
+
+
 def test_backend_that_is_not_installed(command, savepath):
     with patch.dict(sys.modules, {"spatial_correlation_sampler": None}):
         require_refusal(command("--backend", "sampler"), "--backend sampler", "scripts/install_sampler.sh")

@@ -105,6 +105,18 @@ def test_what_a_run_writes(finished):
     assert f"J&F {100 * results['official']['J&F-Mean']:.1f}" in process.stderr  # the progress bar
 
 
+def test_in_bfloat16(clip, checkpoints, finished, tmp_path):
+    """Nearly the same masks, and a run of its own: the folder of another precision is refused."""
+    savepath, _ = finished
+    options = ["--datapath", clip, "--resume", checkpoints[False], "--ref", 1, "--amp", "--savepath"]
+    assert evaluate(*options, tmp_path / "amp").returncode == 0
+    scores = [
+        json.loads((path / "results.json").read_text())["official"]["J&F-Mean"] for path in (savepath, tmp_path / "amp")
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)
+    assert evaluate(*options, savepath).returncode == 2
+
+
 def test_tables_are_the_official_tools(finished):
     savepath, _ = finished
     results = json.loads((savepath / "results.json").read_text())

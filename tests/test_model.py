@@ -83,13 +83,25 @@ def test_folded_for_inference_it_computes_the_same(model):
 def test_folded_for_inference_in_float32(fused, model, monkeypatch):
     """With oneDNN's fused convolutions, and where there are none; within the golden tensors' tolerance."""
     if not fused:
-        monkeypatch.setattr(inference, "_fused_convolution", lambda: None)
-    elif inference._fused_convolution() is None:
+        monkeypatch.setattr(inference, "_fused_convolution", lambda _: None)
+    elif inference._fused_convolution(torch.float32) is None:
         pytest.skip("this PyTorch has no fused convolutions")
     encode = InferenceEncoder(copy.deepcopy(model).float())
     for size in SIZES:
         frames = torch.rand(2, 3, *size) - 0.5
         torch.testing.assert_close(encode(frames).double(), model.encode(frames.double()), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_folded_for_inference_in_bfloat16(fused, model, monkeypatch):
+    """Three digits of float32's seven, and float32 features."""
+    if not fused:
+        monkeypatch.setattr(inference, "_fused_convolution", lambda _: None)
+    encode = InferenceEncoder(copy.deepcopy(model).float()).to(torch.bfloat16)
+    frames = torch.rand(2, 3, 16, 24) - 0.5
+    features, expected = encode(frames), model.encode(frames.double()).float()
+    assert features.dtype == torch.float32
+    assert (features - expected).norm() / expected.norm() < 0.03
 
 
 def test_position_embedding_is_resized():
