@@ -4,11 +4,12 @@
 # make soak     the tests that take minutes
 # make lint     style
 # make bench    the measurements that the README quotes
+# make reproduce VIDEOS=folder DAVIS=folder    train and evaluate the models that come with the repository
 # make sampler  the optional correlation backend
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test soak lint bench sampler
+.PHONY: setup demo test soak lint bench reproduce sampler
 setup: .venv/installed
 
 .venv/installed: requirements.lock
@@ -35,6 +36,9 @@ bench: setup
 	mkdir -p results
 	for name in attention propagation evaluation training metrics; do \
 		$(BIN)/python benchmarks/$$name.py --json results/bench-$$name.json || exit 1; done
+
+reproduce: setup
+	bash scripts/reproduce.sh "$(VIDEOS)" "$(DAVIS)" "$(or $(RESULTS),results/reproduce)" $(BIN)/python
 
 sampler: setup
 	bash scripts/install_sampler.sh $(BIN)/python

@@ -54,6 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--compact", action="store_true", help="compactness loss")
     parser.add_argument("--freeze_bn", action="store_true", help="use and keep BatchNorm's running statistics")
     parser.add_argument("--pe_shuffle", action="store_true", help="meet other videos under a shuffled position")
+    parser.add_argument("--cosine", type=at_least(0), default=0, help="so many steps, --lr falling along a cosine")
     parser.add_argument("--worker", type=at_least(0), default=12, help="threads that read frames")
     parser.add_argument("--seed", type=at_least(0), default=0, help="of all randomness")
     parser.add_argument("--device", help="where to train; CUDA where there is one")
@@ -65,6 +66,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.pe_shuffle and not arguments.usemomen:
         parser.error("--pe_shuffle changes how other videos are met; it needs --usemomen")
+    if arguments.cosine:
+        arguments.steps = min(arguments.steps or arguments.cosine, arguments.cosine)
     return arguments
 
 

@@ -14,7 +14,7 @@ from models.resnet import POSITION_GRID
 from utils.checkpoint import load_weights, read_state_dict
 from utils.distributed import World
 from utils.errors import UserError
-from utils.schedule import learning_rate_factor
+from utils.schedule import cosine_factor, learning_rate_factor
 from utils.seed import DROPPED_CHANNEL, SHUFFLED_POSITION, generator, torch_generator
 
 REGION_GRID = 32  # cells on a side of the region features of a 256×256 frame
@@ -37,6 +37,7 @@ class Recipe:
     amp: bool = False
     seed: int = 0
     backend: str = "native"
+    cosine: int = 0
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Training:
 
     def load_state_dict(self, state: dict, path: Path) -> None:
         """The inverse of `state_dict`; path: where it was read from, for the errors."""
-        old, new = state["recipe"], asdict(self.recipe)
+        old, new = asdict(Recipe()) | state["recipe"], asdict(self.recipe)
         changes = [f"--{name} was {old.get(name)}, is {new[name]}" for name in new if old.get(name) != new[name]]
         if changes:
             raise UserError(f"checkpoint {path}: {', '.join(changes)}; resume with its options, or use --pretrain")
@@ -99,9 +100,8 @@ class Training:
         reference, target: Lab [B, 3, 256, 256]; videos: [B]; all_videos: those of all processes' parts, in order.
         """
         recipe, place = self.recipe, (self.position.epoch, self.position.step)
-        samples = self.position.steps * recipe.bsize
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.lr * learning_rate_factor(samples, momentum=recipe.usemomen)
+            group["lr"] = self._learning_rate()
         if self.queue is not None:
             self.model.update_key_head(recipe.enc_mo)
         channel = COLOUR_CHANNELS[generator(recipe.seed, DROPPED_CHANNEL, *place).integers(len(COLOUR_CHANNELS))]
@@ -120,6 +120,12 @@ class Training:
         self.position.step += 1
         self.position.steps += 1
         return {**losses, "channel": torch.tensor(channel)}
+
+    def _learning_rate(self) -> float:
+        recipe, steps = self.recipe, self.position.steps
+        if recipe.cosine:
+            return recipe.lr * cosine_factor(steps, recipe.cosine)
+        return recipe.lr * learning_rate_factor(steps * recipe.bsize, momentum=recipe.usemomen)
 
     def _descend(self, loss: Tensor) -> None:
         """Change the weights; FloatingPointError in all processes before any weight would be lost."""

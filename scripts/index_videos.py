@@ -1,6 +1,8 @@
 """Write the index that training needs for a folder of frame folders: rows of video,first frame,number of frames.
 
     python scripts/index_videos.py ROOT > videos.csv
+    python scripts/index_videos.py ROOT --without_every 10 > train.csv   all but every tenth video
+    python scripts/index_videos.py ROOT --only_every 10 > held.csv       the tenth, held out to choose by
 
 A video is a folder with frames named by their number, ROOT/<video>/00000.jpg …; where numbers are missing, its longest
 run without a gap is taken.
@@ -13,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
 from utils.errors import UserError, run
-from utils.options import ArgumentParser
+from utils.options import ArgumentParser, at_least
 
 FRAME_NAME_DIGITS = 5
 
@@ -22,13 +24,23 @@ def main() -> None:
     """Read the command line and print the index."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path, help="folder of frame folders")
-    root = parser.parse_args().root
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--without_every", type=at_least(2), metavar="N", help="hold every N-th video out")
+    part.add_argument("--only_every", type=at_least(2), metavar="N", help="the videos that --without_every N holds out")
+    arguments = parser.parse_args()
+    root = arguments.root
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
     rows = [(folder.name, *longest_run(folder)) for folder in sorted(root.iterdir()) if folder.is_dir()]
     rows = [row for row in rows if row[2] > 0]
     if not rows:
         raise UserError(f"{root}: holds no folders of frames named 00000.jpg, 00001.jpg, …")
+    every = arguments.without_every or arguments.only_every
+    if every:
+        held = rows[every - 1 :: every]
+        rows = held if arguments.only_every else [row for row in rows if row not in held]
+    if not rows:
+        raise UserError(f"--only_every {every}: holds none of the videos")
     csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
     sys.stderr.write(f"{len(rows)} videos, {sum(count for _, _, count in rows)} frames\n")
 

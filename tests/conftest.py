@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,9 @@ from tests.builders import Outcome, evaluate, write_checkpoint, write_davis
 from tests.golden_weights import golden_state_dict
 
 FIXTURES = Path(__file__).parent / "fixtures"
+
+# A shell's background jobs, and what they start, ignore Ctrl-C; some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

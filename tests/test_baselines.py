@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from benchmarks.baselines import METHODS, STRIDE, encode_colours
 from tests.builders import evaluate, mask_pixels, read_pixels, write_davis
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "baselines.py"
 
 
-@pytest.mark.parametrize("method", ["copy", "flow"])
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_masks_are_predictions(method, tmp_path):
     data, masks = write_davis(tmp_path / "davis", ("bear", "cow")), tmp_path / "masks"
     command = [sys.executable, str(SCRIPT), method, "--datapath", str(data), "--savepath", str(masks)]
@@ -25,3 +27,11 @@ def test_masks_are_predictions(method, tmp_path):
     assert set(np.unique(later)) <= set(np.unique(first))
     outcome = evaluate("--predictions", masks, "--datapath", data, "--savepath", tmp_path / "scores")
     assert outcome.code == 0, outcome.stderr
+
+
+def test_a_colour_has_the_largest_product_with_itself():
+    """However small or large it is, and in spite of rounding."""
+    cells = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    cells[..., 0, 0], cells[..., 0, 1], cells[..., 0, 2] = 1, -1, 0
+    features = encode_colours(cells.repeat_interleave(STRIDE, 2).repeat_interleave(STRIDE, 3)).flatten(2)[0].T
+    assert torch.equal((features @ features.T).argmax(1), torch.arange(len(features)))

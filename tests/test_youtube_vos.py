@@ -112,6 +112,12 @@ def test_index_videos(videos):
     command = [sys.executable, str(ROOT / "scripts" / "index_videos.py"), str(videos)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, "a,0,8\nb,3,4\n")
+    for option, rows in (("--without_every", "a,0,8\n"), ("--only_every", "b,3,4\n")):
+        result = subprocess.run([*command, option, "2"], capture_output=True, text=True)
+        assert (result.returncode, result.stdout) == (0, rows)
+    for options in (["--only_every", "3"], ["--only_every", "1"], ["--only_every", "2", "--without_every", "2"]):
+        result = subprocess.run([*command, *options], capture_output=True, text=True)
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     result = subprocess.run([*command[:2], str(videos / "a")], capture_output=True, text=True)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
 

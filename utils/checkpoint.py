@@ -83,6 +83,12 @@ def read_training_state(path: Path) -> dict:
     return content
 
 
+def steps_taken(path: Path) -> int | None:
+    """After how many steps of its training a checkpoint was saved; None if it does not say."""
+    content = _read(path)
+    return content["position"]["steps"] if "position" in content else content.get("iter")
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
