@@ -15,7 +15,8 @@ from evaluation import load_propagator
 from functional.color import normalised_lab
 from functional.correlation import BACKENDS
 from functional.metrics import davis_measure
-from models.propagation import REFERENCE_POLICIES, Propagator
+from models.propagation import Propagator
+from models.protocol import REFERENCE_POLICIES
 from scoring import Record, add_scores, all_objects, find_predictions, score_all, write_results
 from utils.beside import in_background, read_ahead
 from utils.checkpoint import sha256

@@ -11,7 +11,8 @@ import torch
 from functional.correlation import correlate
 from models.inference import InferenceEncoder
 from models.liir import LIIR, TRAINING_ONLY
-from models.propagation import Propagation, Propagator
+from models.propagation import Propagator
+from models.protocol import Propagation
 from utils.checkpoint import load_weights, read_state_dict
 from utils.errors import UserError, warn
 

@@ -24,7 +24,8 @@ from dataloaders.davis import Sequence, load_sequences
 from functional.color import normalised_lab
 from models.inference import InferenceEncoder
 from models.liir import LIIR
-from models.propagation import Propagation, Propagator
+from models.propagation import Propagator
+from models.protocol import Propagation
 from utils.errors import run
 from utils.options import ArgumentParser
 from utils.visualize import write_mask

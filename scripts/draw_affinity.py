@@ -28,7 +28,7 @@ from functional.search import expected_offset, search_dilation
 from functional.windows import displacements
 from models.inference import InferenceEncoder
 from models.liir import LIIR
-from models.propagation import Propagation
+from models.protocol import Propagation
 from utils.errors import UserError, run
 from utils.options import DEFAULT_CHECKPOINT, ArgumentParser
 
