@@ -112,8 +112,8 @@ def frame_of(cells: list[list[int]]) -> Tensor:
 def test_late_objects_join_and_their_frame_stays():
     """Where a late label is unknown the frame is predicted; long afterwards the new object is still known."""
     propagator = Propagator(colours, Propagation(radius=3, search=False))
-    cells = [[1, 1, 0, 0], [0, 0, 0, 2]]
-    propagator.step(frame_of(cells), (frame_of(cells)[0] == 1).long())
+    before, cells = [[1, 1, 0, 0], [0, 0, 0, 0]], [[1, 1, 0, 0], [0, 0, 0, 2]]
+    propagator.step(frame_of(before), frame_of(before)[0].long())
     late = torch.full((8, 16), UNKNOWN)
     late[4:, 12:] = 2
     mask = propagator.step(frame_of(cells), late).mask
