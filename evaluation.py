@@ -1,30 +1,89 @@
-"""What every evaluation starts with: a released configuration, loaded from its checkpoint."""
+"""What every evaluation does: load features and a protocol, deal videos out to processes, keep what is finished."""
 
 import importlib
 import os
-from collections.abc import Callable
-from functools import partial
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from torch import Tensor
+from tqdm import tqdm
 
+from functional.color import normalised_lab
 from functional.correlation import correlate
 from models.inference import InferenceEncoder
 from models.liir import LIIR, TRAINING_ONLY
+from models.objects import ObjectPropagator
 from models.propagation import Propagator
-from models.protocol import Propagation
-from utils.checkpoint import load_weights, read_state_dict
+from models.protocol import PROTOCOLS, Propagation
+from utils.beside import read_ahead
+from utils.checkpoint import load_weights, read_state_dict, sha256
+from utils.device import describe_device
+from utils.distributed import World
 from utils.errors import UserError, warn
+from utils.options import json_values
+from utils.savepath import open_savepath, read_json, write_json
+
+Record = dict[str, Any]  # of a finished video
 
 
-def load_propagator(
-    checkpoint: Path, device: torch.device, *, usemomen: bool, compact: bool, policy: int, backend: str, amp: bool
-) -> Callable[[], Propagator]:
-    """What starts the propagation of a sequence with a checkpoint, in one of the released configurations."""
-    require_backend(backend, device)
-    encode = load_encoder(checkpoint, device, usemomen=usemomen, amp=amp)
-    propagation = Propagation.released(momentum=usemomen, compact=compact, policy=policy)
-    return partial(Propagator, encode, propagation, backend=backend)
+class Video(Protocol):
+    """What an evaluation needs to know of a video."""
+
+    name: str
+    frames: tuple[Path, ...]
+
+
+class Features(NamedTuple):
+    """An encoder and the protocol it is propagated by."""
+
+    encode: Callable[[Tensor], Tensor]
+    propagation: Propagation
+    stride: int
+    prepare: Callable[[np.ndarray], Tensor]
+    backend: str
+    device: torch.device
+
+    def propagator(self) -> Propagator:
+        """For one video."""
+        return Propagator(self.encode, self.propagation, stride=self.stride, backend=self.backend)
+
+    def objects(self, max_side: int | None = None) -> ObjectPropagator:
+        """For the masks of one video."""
+        return ObjectPropagator(self.propagator(), self.prepare, max_side=max_side, device=self.device)
+
+
+def load_features(arguments: Namespace, device: torch.device, *, soft: bool = False) -> Features:
+    """What the options of `add_model_options` ask for; soft: remember soft labels, whatever the protocol says."""
+    require_backend(arguments.backend, device)
+    if arguments.encoder is None:
+        encode = load_encoder(arguments.resume, device, usemomen=arguments.usemomen, amp=arguments.amp)
+        propagation = Propagation.released(momentum=arguments.usemomen, compact=arguments.compact, policy=arguments.ref)
+        stride, prepare = PROTOCOLS["liir"][0], normalised_lab
+    else:
+        encode = import_encoder(arguments.encoder)(device)
+        stride, propagation = PROTOCOLS[arguments.protocol]
+        stride, prepare = getattr(encode, "stride", stride), getattr(encode, "prepare", normalised_lab)
+    return Features(
+        encode, replace(propagation, soft=propagation.soft or soft), stride, prepare, arguments.backend, device
+    )
+
+
+def import_encoder(name: str) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:
+    """The function that `--encoder module:function` names, from the current folder or an installed package."""
+    module, _, function = name.partition(":")
+    sys.path.insert(0, here := str(Path.cwd()))
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"--encoder {name}: cannot be imported ({error}); name it module:function") from error
+    finally:
+        sys.path.remove(here)
 
 
 def require_backend(name: str, device: torch.device) -> None:
@@ -57,3 +116,81 @@ def load_model(path: Path, *, usemomen: bool) -> LIIR:
     model = LIIR()
     load_weights(model, state, path, unused=TRAINING_ONLY)
     return model.eval().requires_grad_(False)
+
+
+def masks_of(
+    objects: ObjectPropagator, frames: Iterable[np.ndarray], given: Callable[[int], np.ndarray | None]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each frame, BGR uint8 [H, W, 3], with the ids found in it, uint8 [H, W]; frames are read ahead.
+
+    given: the ids known of a frame, by its index, or None.
+    """
+    prepared = ((frame, objects.prepare(frame)) for frame in frames)
+    for index, (frame, tensor) in enumerate(read_ahead(prepared)):
+        yield frame, objects.step(tensor, given(index))
+
+
+def propagate_videos(
+    videos: list[Video],
+    one: Callable[[Video, tqdm], Record],
+    finish: Callable[[dict, dict[str, Record]], None],
+    arguments: Namespace,
+    world: World,
+    *,
+    outputs: Iterable[str],
+    unlike: Iterable[str] = (),
+    progress: Callable[[dict[str, Record]], str] = lambda _: "",
+) -> None:
+    """Each process propagates its share of the videos that an earlier run has not finished; the leading one finishes.
+
+    one: propagates a video and yields its record; finish: gets what makes the run, and all records by name.
+    unlike: options of which two runs may differ and still be the same one.
+    """
+    description = describe(arguments, world.device, without={"savepath", "overwrite", *unlike})
+    held = open_savepath(arguments.savepath, description, outputs=outputs, overwrite=arguments.overwrite)
+    share = [videos[i] for i in world.share([len(video.frames) for video in videos])]
+    with world.led(held):
+        with world.agreed():
+            records: dict[str, Record] = {}
+            total = sum(len(video.frames) for video in share)
+            with tqdm(total=total, unit="frame", disable=not world.leads) as bar:
+                for video in share:
+                    bar.set_description(video.name)
+                    records[video.name] = finished(video, one, arguments.savepath, bar)
+                    bar.set_postfix_str(progress(records))
+        if world.leads:
+            finish(description, {video.name: read_record(arguments.savepath, video) for video in videos})
+
+
+def describe(arguments: Namespace, device: torch.device, *, without: set[str]) -> dict[str, Any]:
+    """What makes two evaluations the same one."""
+    features = {"device": describe_device(device)}
+    if arguments.encoder is None:
+        features["checkpoint_sha256"] = sha256(arguments.resume)
+    return json_values(vars(arguments), without=without) | features
+
+
+def finished(video: Video, one: Callable[[Video, tqdm], Record], savepath: Path, bar: tqdm) -> Record:
+    """A video's record, as an earlier run left it, or as it is made now."""
+    path = record_path(savepath, video)
+    if path.exists():
+        bar.update(len(video.frames))
+    else:
+        record = one(video, bar)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, record)
+    return read_record(savepath, video)
+
+
+def record_path(savepath: Path, video: Video) -> Path:
+    """Where a finished video's record is."""
+    return savepath / "sequences" / f"{video.name}.json"
+
+
+def read_record(savepath: Path, video: Video) -> Record:
+    """A finished video's record; UserError if it is damaged."""
+    path = record_path(savepath, video)
+    record = read_json(path)
+    if "frames" not in record:
+        raise UserError(f"{path}: damaged (not a sequence's record); pass --overwrite to start anew")
+    return record
