@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dataloaders.davis import Sequence, load_sequences, require_size
-from evaluation import Features, Record, load_features, masks_of, propagate_videos
-from functional.correlation import BACKENDS
+from dataloaders.davis import Sequence, load_sequences
+from dataloaders.video import require_size
+from evaluation import Features, Record, add_evaluation_options, evaluate, masks_of
 from functional.metrics import davis_measure
-from models.protocol import PROTOCOLS, REFERENCE_POLICIES
 from scoring import add_scores, all_objects, find_predictions, score_all, write_results
 from utils.beside import in_background
-from utils.device import peak_memory, select_device
-from utils.distributed import join_world
+from utils.device import peak_memory
 from utils.errors import run
-from utils.options import ArgumentParser, add_model_options, add_savepath_options, comma_separated, json_values
+from utils.options import ArgumentParser, add_savepath_options, comma_separated, json_values
 from utils.savepath import open_savepath
 from utils.visualize import VideoWriter, overlay, write_mask
 
@@ -29,7 +27,7 @@ OUTPUTS = ("benchmark", "sequences", "overlay", "global_results-*.csv", "per-seq
 def parse_arguments() -> argparse.Namespace:
     """The command line; those options of the reference that evaluation has keep their names and defaults."""
     parser = ArgumentParser(description=__doc__)
-    add_model_options(parser, backends=BACKENDS, policies=REFERENCE_POLICIES, protocols=PROTOCOLS)
+    add_evaluation_options(parser)
     parser.add_argument("--datapath", type=Path, default=Path("data/2017/trainval"), help="DAVIS folder")
     parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="the benchmark's year")
     parser.add_argument("--set", default="val", help="list of sequences, ImageSets/YEAR/SET.txt")
@@ -50,19 +48,9 @@ def main() -> None:
     arguments = parse_arguments()
     sequences = load_sequences(arguments.datapath, arguments.year, arguments.set, arguments.sequences)
     if arguments.predictions is None:
-        with join_world(select_device(arguments.device, tf32=arguments.tf32)) as world:
-            with world.agreed():
-                features = load_features(arguments, world.device)
-            propagate_videos(
-                sequences,
-                partial(propagate_one, features=features, savepath=arguments.savepath, draw=arguments.overlay),
-                partial(write_results, arguments.savepath, arguments.set),
-                arguments,
-                world,
-                outputs=OUTPUTS,
-                unlike={"predictions"},
-                progress=show_score,
-            )
+        one = partial(propagate_one, savepath=arguments.savepath, draw=arguments.overlay)
+        finish = partial(write_results, arguments.savepath, arguments.set)
+        evaluate(sequences, one, finish, arguments, outputs=OUTPUTS, unlike={"predictions"}, progress=show_score)
     else:
         masks = find_predictions(sequences, arguments.predictions)
         without = {"resume", "compact", "usemomen", "ref", "device", "backend", "amp", "tf32", "overlay"}

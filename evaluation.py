@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -15,21 +16,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from functional.color import normalised_lab
-from functional.correlation import correlate
+from functional.correlation import BACKENDS, correlate
 from models.inference import InferenceEncoder
 from models.liir import LIIR, TRAINING_ONLY
 from models.objects import ObjectPropagator
 from models.propagation import Propagator
-from models.protocol import PROTOCOLS, Propagation
+from models.protocol import PROTOCOLS, REFERENCE_POLICIES, Propagation
 from utils.beside import read_ahead
 from utils.checkpoint import load_weights, read_state_dict, sha256
-from utils.device import describe_device
-from utils.distributed import World
+from utils.device import describe_device, select_device
+from utils.distributed import World, join_world
 from utils.errors import UserError, warn
-from utils.options import json_values
+from utils.options import ArgumentParser, add_model_options, json_values
 from utils.savepath import open_savepath, read_json, write_json
 
 Record = dict[str, Any]  # of a finished video
+Finish = Callable[[dict[str, Any], dict[str, Record]], None]  # gets what makes the run, and all records by name
 
 
 class Video(Protocol):
@@ -56,6 +58,30 @@ class Features(NamedTuple):
     def objects(self, max_side: int | None = None) -> ObjectPropagator:
         """For the masks of one video."""
         return ObjectPropagator(self.propagator(), self.prepare, max_side=max_side, device=self.device)
+
+
+def add_evaluation_options(parser: ArgumentParser) -> None:
+    """What is evaluated, and on what; the reference implementation's options keep their names and defaults."""
+    add_model_options(parser, backends=BACKENDS, policies=REFERENCE_POLICIES, protocols=PROTOCOLS)
+
+
+def evaluate(
+    videos: list[Video],
+    one: Callable[..., Record],
+    finish: Finish,
+    arguments: Namespace,
+    *,
+    soft: bool = False,
+    **settings: Any,
+) -> None:
+    """Join the other processes, load features, propagate (`propagate_videos`); `one` also takes the features.
+
+    soft: remember soft labels, whatever the protocol says.
+    """
+    with join_world(select_device(arguments.device, tf32=arguments.tf32)) as world:
+        with world.agreed():
+            features = load_features(arguments, world.device, soft=soft)
+        propagate_videos(videos, partial(one, features=features), finish, arguments, world, **settings)
 
 
 def load_features(arguments: Namespace, device: torch.device, *, soft: bool = False) -> Features:
@@ -133,7 +159,7 @@ def masks_of(
 def propagate_videos(
     videos: list[Video],
     one: Callable[[Video, tqdm], Record],
-    finish: Callable[[dict, dict[str, Record]], None],
+    finish: Finish,
     arguments: Namespace,
     world: World,
     *,
@@ -143,7 +169,7 @@ def propagate_videos(
 ) -> None:
     """Each process propagates its share of the videos that an earlier run has not finished; the leading one finishes.
 
-    one: propagates a video and yields its record; finish: gets what makes the run, and all records by name.
+    one: propagates a video and yields its record.
     unlike: options of which two runs may differ and still be the same one.
     """
     description = describe(arguments, world.device, without={"savepath", "overwrite", *unlike})

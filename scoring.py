@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dataloaders.davis import Sequence, list_predictions, read_ids, require_size
+from dataloaders.davis import Sequence, list_predictions, read_ids
+from dataloaders.video import require_size
 from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scores, legacy_measure, object_summary
 from utils.device import versions
 from utils.errors import UserError

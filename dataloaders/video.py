@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -57,6 +57,40 @@ def list_frames(folder: Path) -> list[Path]:
         if frame.stem == following.stem:
             raise UserError(f"{frame} and {following.name}: two frames of one number; remove one of them")
     return frames
+
+
+def read_frames(paths: Iterable[Path]) -> Iterator[np.ndarray]:
+    """Frames one after the other, BGR uint8 [H, W, 3], all of the first one's size."""
+    size = None
+    for path in paths:
+        frame = read_frame(path)
+        size = size or frame.shape[:2]
+        require_size(path, frame, size)
+        yield frame
+
+
+def require_size(path: Path, image: np.ndarray, size: tuple[int, int]) -> None:
+    """UserError unless an image [H, W, …] has the frames' size (height, width)."""
+    if image.shape[:2] != size:
+        found, wanted = (f"{width}x{height}" for height, width in (image.shape[:2], size))
+        raise UserError(f"{path}: is {found}, but its sequence's frames are {wanted}; all must be of one size")
+
+
+def read_list(path: Path, *, way_out: str, plain: bool = True) -> list[str]:
+    """The lines of a list of videos, each once; plain: all must be plain names of folders."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such list of sequences; {way_out}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: the list of sequences cannot be read ({error})") from error
+    names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not names:
+        raise UserError(f"{path}: the list of sequences is empty")
+    for name in names if plain else ():
+        if name in (".", "..") or any(sign in name for sign in "/\\\0"):
+            raise UserError(f"{path}: {name!r} is not the plain name of a sequence's folder")
+    return names
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:

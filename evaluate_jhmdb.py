@@ -1,0 +1,102 @@
+"""JHMDB: propagate the joints of the first frame as heat maps, and score them by PCK; also the animals of BADJA."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from dataloaders.jhmdb import Video, load_badja, load_jhmdb
+from evaluation import Features, Record, add_evaluation_options, evaluate
+from functional.keypoints import correct_share, heat_maps, joint_positions, normalised_distances
+from utils.beside import read_ahead
+from utils.errors import run
+from utils.options import ArgumentParser, add_savepath_options, at_least, comma_separated
+from utils.savepath import write_csv, write_json
+
+OUTPUTS = ("sequences", "joints.csv", "results.json")
+THRESHOLDS = (0.1, 0.2)
+LOADERS = {"jhmdb": load_jhmdb, "badja": load_badja}
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = ArgumentParser(description=__doc__)
+    add_evaluation_options(parser)
+    parser.add_argument("--datapath", type=Path, default=Path("data/jhmdb"), help="folder with joint_positions")
+    parser.add_argument("--layout", choices=LOADERS, default="jhmdb", help="whose joints they are")
+    parser.add_argument("--videos", type=comma_separated, metavar="A,B", help="only these videos")
+    parser.add_argument("--size", type=at_least(16), default=320, help="side of the square that frames are squeezed to")
+    parser.add_argument("--with_first", action="store_true", help="count the frame whose joints are given")
+    parser.add_argument("--all_joints", action="store_true", help="count joints that are lost, as wrong")
+    add_savepath_options(parser, default="results/jhmdb")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Propagate and score."""
+    arguments = parse_arguments()
+    videos = LOADERS[arguments.layout](arguments.datapath, arguments.videos)
+    finish = partial(write_results, videos, arguments)
+    one = partial(propagate_one, size=arguments.size)
+    evaluate(videos, one, finish, arguments, outputs=OUTPUTS, unlike={"with_first", "all_joints"}, soft=True)
+
+
+def propagate_one(video: Video, bar: tqdm, *, features: Features, size: int) -> Record:
+    """Propagate the heat maps of one video; where its joints are found, in pixels of its frames [T, J, 2]."""
+    propagator, grid = features.propagator(), -(-size // features.stride)
+    height, width = video.frame_size
+    pixels = np.array([width, height]) / size * features.stride  # of a cell
+    first = heat_maps(torch.from_numpy((video.joints[0] / pixels).astype(np.float32)), grid, grid)
+    frames = (features.prepare(video.read_frame(index, size)) for index in range(len(video.frames)))
+    found = []
+    for index, frame in enumerate(read_ahead(frames)):
+        soft = propagator.step(frame.to(features.device), None if index else first).soft
+        found.append(joint_positions(soft[1:].float().cpu()).numpy() * pixels)
+        bar.update()
+    places = np.array(found)
+    return {"frames": len(video.frames), "joints": np.where(np.isnan(places), None, places).tolist()}
+
+
+def write_results(
+    videos: list[Video], arguments: argparse.Namespace, description: dict, records: dict[str, Record]
+) -> None:
+    """PCK of every joint over all frames of all videos, and the mean over joints."""
+    parts = [distances_of(video, np.array(records[video.name]["joints"], np.float64), arguments) for video in videos]
+    distances = np.concatenate(parts)
+    shares = {f"PCK@{threshold}": correct_share(distances, threshold) for threshold in THRESHOLDS}
+    rows = [
+        {"Joint": name} | {measure: float(share[j]) for measure, share in shares.items()}
+        for j, name in enumerate(videos[0].names)
+    ]
+    means = {measure: float(np.nanmean(share)) for measure, share in shares.items()}
+    for row in [*rows, {"Joint": "mean", **means}]:
+        print(f"{row['Joint']:<15} " + "  ".join(f"{measure} {100 * row[measure]:5.1f}" for measure in shares))
+    first = "counted" if arguments.with_first else "not counted"
+    lost = "count as wrong" if arguments.all_joints else "do not count"
+    print(
+        f"first frames {first}; joints that are lost {lost}; distances by 0.6 of the diagonal of the true joints' box"
+    )
+    write_csv(arguments.savepath / "joints.csv", rows)
+    counted = {"with_first": arguments.with_first, "all_joints": arguments.all_joints}
+    write_json(
+        arguments.savepath / "results.json",
+        {"arguments": description, "counted": counted, "scores": means, "joints": rows, "sequences": records},
+    )
+
+
+def distances_of(video: Video, found: np.ndarray, arguments: argparse.Namespace) -> np.ndarray:
+    """Distances of the joints of one video that count, [T, J], NaN elsewhere.
+
+    Joints count where they are annotated, and were in the first frame; and, unless all do, where they are not lost.
+    """
+    counted = ~np.isnan(video.joints).any(2) & ~np.isnan(video.joints[0]).any(1)
+    if not arguments.all_joints:
+        counted &= ~np.isnan(found).any(2)
+    return normalised_distances(found, video.joints, counted)[0 if arguments.with_first else 1 :]
+
+
+if __name__ == "__main__":
+    run(main)
