@@ -13,15 +13,24 @@ from dataloaders.davis import Sequence, load_sequences
 from dataloaders.video import require_size
 from evaluation import Features, Record, add_evaluation_options, evaluate, masks_of
 from functional.metrics import davis_measure
-from scoring import add_scores, all_objects, find_predictions, score_all, write_results
+from scoring import add_scores, all_objects, find_predictions, score_all, write_davis_report, write_results
 from utils.beside import in_background
 from utils.device import peak_memory
 from utils.errors import run
 from utils.options import ArgumentParser, add_savepath_options, comma_separated, json_values
+from utils.report import REPORT
 from utils.savepath import open_savepath
 from utils.visualize import VideoWriter, overlay, write_mask
 
-OUTPUTS = ("benchmark", "sequences", "overlay", "global_results-*.csv", "per-sequence_results-*.csv", "results.json")
+OUTPUTS = (
+    "benchmark",
+    "sequences",
+    "overlay",
+    "global_results-*.csv",
+    "per-sequence_results-*.csv",
+    "results.json",
+    REPORT,
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -49,15 +58,38 @@ def main() -> None:
     sequences = load_sequences(arguments.datapath, arguments.year, arguments.set, arguments.sequences)
     if arguments.predictions is None:
         one = partial(propagate_one, savepath=arguments.savepath, draw=arguments.overlay)
-        finish = partial(write_results, arguments.savepath, arguments.set)
-        evaluate(sequences, one, finish, arguments, outputs=OUTPUTS, unlike={"predictions"}, progress=show_score)
+        finish = partial(summarise, arguments, sequences, benchmark_masks(arguments.savepath, sequences))
+        evaluate(
+            sequences, one, finish, arguments, outputs=OUTPUTS, unlike={"predictions", "report"}, progress=show_score
+        )
     else:
         masks = find_predictions(sequences, arguments.predictions)
         without = {"resume", "compact", "usemomen", "ref", "device", "backend", "amp", "tf32", "overlay"}
-        without |= {"encoder", "protocol", "savepath", "overwrite"}
+        without |= {"encoder", "protocol", "report", "savepath", "overwrite"}
         description = json_values(vars(arguments), without=without)
         with open_savepath(arguments.savepath, description, outputs=OUTPUTS, overwrite=arguments.overwrite):
-            write_results(arguments.savepath, arguments.set, description, score_all(sequences, masks))
+            summarise(arguments, sequences, masks, description, score_all(sequences, masks))
+
+
+def benchmark_masks(savepath: Path, sequences: list[Sequence]) -> list[list[Path]]:
+    """Where the masks of each sequence are written."""
+    return [
+        [savepath / "benchmark" / sequence.name / f"{frame.stem}.png" for frame in sequence.frames]
+        for sequence in sequences
+    ]
+
+
+def summarise(
+    arguments: argparse.Namespace,
+    sequences: list[Sequence],
+    masks: list[list[Path]],
+    description: dict,
+    records: dict[str, Record],
+) -> None:
+    """Tables, files and, if asked for, the report."""
+    write_results(arguments.savepath, arguments.set, description, records)
+    if arguments.report:
+        write_davis_report(arguments.savepath, sequences, masks, records)
 
 
 def propagate_one(sequence: Sequence, bar: tqdm, *, features: Features, savepath: Path, draw: bool) -> Record:
@@ -79,7 +111,7 @@ def propagate_one(sequence: Sequence, bar: tqdm, *, features: Features, savepath
                 add_scores(scores, mask, truth)
 
         with in_background() as beside:
-            found = masks_of(objects, sequence.read_frames(), {0: first_mask}.get)
+            found = masks_of(objects, sequence.read_frames(), lambda index, _: None if index else first_mask)
             for index, (frame, mask) in enumerate(found):
                 beside(put_away, index, frame, mask)
                 bar.update()

@@ -4,19 +4,23 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from dataloaders.jhmdb import Video, load_badja, load_jhmdb
+from dataloaders.video import read_frame
 from evaluation import Features, Record, add_evaluation_options, evaluate
 from functional.keypoints import correct_share, heat_maps, joint_positions, normalised_distances
 from utils.beside import read_ahead
 from utils.errors import run
 from utils.options import ArgumentParser, add_savepath_options, at_least, comma_separated
+from utils.report import REPORT, Picture, Section, to_show, write_report
 from utils.savepath import write_csv, write_json
+from utils.visualize import davis_palette
 
-OUTPUTS = ("sequences", "joints.csv", "results.json")
+OUTPUTS = ("sequences", "joints.csv", "results.json", REPORT)
 THRESHOLDS = (0.1, 0.2)
 LOADERS = {"jhmdb": load_jhmdb, "badja": load_badja}
 
@@ -41,7 +45,7 @@ def main() -> None:
     videos = LOADERS[arguments.layout](arguments.datapath, arguments.videos)
     finish = partial(write_results, videos, arguments)
     one = partial(propagate_one, size=arguments.size)
-    evaluate(videos, one, finish, arguments, outputs=OUTPUTS, unlike={"with_first", "all_joints"}, soft=True)
+    evaluate(videos, one, finish, arguments, outputs=OUTPUTS, unlike={"with_first", "all_joints", "report"}, soft=True)
 
 
 def propagate_one(video: Video, bar: tqdm, *, features: Features, size: int) -> Record:
@@ -85,6 +89,34 @@ def write_results(
         arguments.savepath / "results.json",
         {"arguments": description, "counted": counted, "scores": means, "joints": rows, "sequences": records},
     )
+    if arguments.report:
+        sections = (section(video, records[video.name], part) for video, part in zip(videos, parts, strict=True))
+        title = "Joints propagated from the first frame"
+        write_report(arguments.savepath / REPORT, title, [[means], rows], sections)
+
+
+def section(video: Video, record: Record, distances: np.ndarray) -> Section:
+    """One video's share of correct joints over time, and its worst frames: joints found (o) and true (+)."""
+    shares, first = correct_share(distances.T, THRESHOLDS[-1]), len(video.frames) - len(distances)
+    found = np.array(record["joints"], np.float64)
+    pictures = [
+        Picture(caption, draw_joints(read_frame(video.frames[i]), found[i], video.joints[i]))
+        for i, caption in to_show(len(video.frames), shares, first)
+    ]
+    values = [None if np.isnan(share) else float(share) for share in shares]
+    return Section(video.name, {f"PCK@{THRESHOLDS[-1]}": values}, first=first, pictures=pictures)
+
+
+def draw_joints(frame: np.ndarray, found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """A frame, BGR [H, W, 3], with a circle where each joint is found and a cross where it is -> RGB uint8."""
+    picture = np.ascontiguousarray(frame[..., ::-1])
+    for joint, (of_found, of_true) in enumerate(zip(found, true, strict=True)):
+        colour = davis_palette()[joint + 1].tolist()
+        if not np.isnan(of_true).any():
+            cv2.drawMarker(picture, of_true.round().astype(int).tolist(), colour, cv2.MARKER_CROSS, 11, 2)
+        if not np.isnan(of_found).any():
+            cv2.circle(picture, of_found.round().astype(int).tolist(), 5, colour, 2)
+    return picture
 
 
 def distances_of(video: Video, found: np.ndarray, arguments: argparse.Namespace) -> np.ndarray:

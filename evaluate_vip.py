@@ -8,16 +8,18 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from dataloaders.video import read_frame, read_mask
 from dataloaders.vip import CLASSES, Video, load_videos
 from evaluation import Features, Record, add_evaluation_options, evaluate, masks_of
 from functional.metrics import class_ious, confusion
 from utils.beside import in_background
 from utils.errors import run
 from utils.options import ArgumentParser, add_savepath_options, at_least, comma_separated
+from utils.report import REPORT, Picture, Section, to_show, write_report
 from utils.savepath import write_csv, write_json
-from utils.visualize import write_mask
+from utils.visualize import overlay, write_mask
 
-OUTPUTS = ("masks", "sequences", "classes.csv", "results.json")
+OUTPUTS = ("masks", "sequences", "classes.csv", "results.json", REPORT)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -37,8 +39,8 @@ def main() -> None:
     arguments = parse_arguments()
     videos = load_videos(arguments.datapath, arguments.videos)
     one = partial(propagate_one, savepath=arguments.savepath, size=arguments.size)
-    finish = partial(write_results, arguments.savepath, without_first=arguments.without_first)
-    evaluate(videos, one, finish, arguments, outputs=OUTPUTS, unlike={"without_first"})
+    finish = partial(write_results, videos, arguments)
+    evaluate(videos, one, finish, arguments, outputs=OUTPUTS, unlike={"without_first", "report"})
 
 
 def propagate_one(video: Video, bar: tqdm, *, features: Features, savepath: Path, size: int) -> Record:
@@ -56,11 +58,12 @@ def propagate_one(video: Video, bar: tqdm, *, features: Features, savepath: Path
     with in_background() as beside:
         frames = (video.read_frame(index, size) for index in range(len(video.frames)))
         first = resize_nearest(video.truth(0), (size, size))
-        for index, (_, mask) in enumerate(masks_of(objects, frames, {0: first}.get)):
+        for index, (_, mask) in enumerate(masks_of(objects, frames, lambda index, _: None if index else first)):
             beside(put_away, index, mask)
             bar.update()
+    over_time = [float(np.nanmean(class_ious(of_frame))) for of_frame in counts[1:]]
     first, later = counts[0].tolist(), counts[1:].sum(0).tolist()
-    return {"frames": len(video.frames), "seconds": objects.seconds, "first": first, "later": later}
+    return {"frames": len(video.frames), "seconds": objects.seconds, "first": first, "later": later, "mIoU": over_time}
 
 
 def resize_nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -68,9 +71,12 @@ def resize_nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
 
 
-def write_results(savepath: Path, description: dict, records: dict[str, Record], *, without_first: bool) -> None:
+def write_results(
+    videos: list[Video], arguments: argparse.Namespace, description: dict, records: dict[str, Record]
+) -> None:
     """The IoU of every class over all pixels of all frames, and their mean."""
     counts = sum(np.array(record["later"]) for record in records.values())
+    savepath, without_first = arguments.savepath, arguments.without_first
     if not without_first:
         counts = counts + sum(np.array(record["first"]) for record in records.values())
     ious = class_ious(counts)
@@ -83,6 +89,20 @@ def write_results(savepath: Path, description: dict, records: dict[str, Record],
     write_csv(savepath / "classes.csv", rows)
     results = {"arguments": description, "mIoU": mean, "first_frame_counts": not without_first, "classes": rows}
     write_json(savepath / "results.json", results | {"sequences": records})
+    if arguments.report:
+        sections = (section(video, savepath / "masks" / video.name, records[video.name]) for video in videos)
+        write_report(
+            savepath / REPORT, "VIP: parts propagated from the first frame", [[{"mIoU": mean}], rows], sections
+        )
+
+
+def section(video: Video, masks: Path, record: Record) -> Section:
+    """One video's mean IoU over time, and its worst frames."""
+    pictures = [
+        Picture(caption, overlay(read_frame(video.frames[i]), read_mask(masks / f"{video.frames[i].stem}.png")))
+        for i, caption in to_show(len(video.frames), record["mIoU"])
+    ]
+    return Section(video.name, {"mIoU": record["mIoU"]}, first=1, pictures=pictures)
 
 
 if __name__ == "__main__":

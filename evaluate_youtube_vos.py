@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dataloaders.video import read_frames
+from dataloaders.video import read_frame, read_frames, read_mask
 from dataloaders.youtube_vos_val import META, Video, load_videos, read_meta
 from evaluation import Features, Record, add_evaluation_options, evaluate, masks_of
 from functional.metrics import MEASURES, frame_scores
@@ -15,10 +15,11 @@ from submission import pack, validate
 from utils.beside import in_background
 from utils.errors import run, warn
 from utils.options import ArgumentParser, add_savepath_options, at_least, comma_separated
+from utils.report import REPORT, Picture, Section, to_show, write_report
 from utils.savepath import write_json
-from utils.visualize import write_mask
+from utils.visualize import overlay, write_mask
 
-OUTPUTS = ("Annotations", "sequences", "submission.zip", "results.json")
+OUTPUTS = ("Annotations", "sequences", "submission.zip", "results.json", REPORT)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -43,7 +44,7 @@ def main() -> None:
     videos = load_videos(arguments.datapath, arguments.subset, arguments.videos, all_frames=arguments.all_frames)
     one = partial(propagate_one, savepath=arguments.savepath, max_side=arguments.max_side)
     finish = partial(write_results, videos, arguments)
-    evaluate(videos, one, finish, arguments, outputs=OUTPUTS, unlike={"seen"})
+    evaluate(videos, one, finish, arguments, outputs=OUTPUTS, unlike={"seen", "report"})
 
 
 def propagate_one(video: Video, bar: tqdm, *, features: Features, savepath: Path, max_side: int | None) -> Record:
@@ -84,6 +85,22 @@ def write_results(
         for name, value in results["scores"].items():
             print(f"{name:<9} {100 * value:.1f}")
     write_json(arguments.savepath / "results.json", results)
+    if arguments.report:
+        sections = (section(video, arguments.savepath, records[video.name]) for video in videos)
+        table = [results["scores"]] if "scores" in results else []
+        write_report(arguments.savepath / REPORT, "YouTube-VOS: objects propagated", [table], sections)
+
+
+def section(video: Video, savepath: Path, record: Record) -> Section:
+    """One video's objects over the frames in which they are scored, and some of its frames."""
+    curves = {f"{m} of {number}": scores[m] for number, scores in record["objects"].items() for m in MEASURES}
+    wanted = [frame for frame in video.frames if frame.stem in video.wanted]
+    masks = savepath / "Annotations" / video.name
+    pictures = [
+        Picture(f"frame {wanted[i].stem}", overlay(read_frame(wanted[i]), read_mask(masks / f"{wanted[i].stem}.png")))
+        for i, _ in to_show(len(wanted))
+    ]
+    return Section(video.name, {name: values for name, values in curves.items() if values}, pictures=pictures)
 
 
 def seen_categories(arguments: argparse.Namespace) -> set[str] | None:

@@ -31,6 +31,7 @@ from utils.options import ArgumentParser, add_model_options, json_values
 from utils.savepath import open_savepath, read_json, write_json
 
 Record = dict[str, Any]  # of a finished video
+Given = Callable[[int, np.ndarray], np.ndarray | None]
 Finish = Callable[[dict[str, Any], dict[str, Record]], None]  # gets what makes the run, and all records by name
 
 
@@ -61,7 +62,13 @@ class Features(NamedTuple):
 
 
 def add_evaluation_options(parser: ArgumentParser) -> None:
-    """What is evaluated, and on what; the reference implementation's options keep their names and defaults."""
+    """What is evaluated, and what is told about it."""
+    add_features_options(parser)
+    parser.add_argument("--report", action="store_true", help="also write report.html: scores over time, worst frames")
+
+
+def add_features_options(parser: ArgumentParser) -> None:
+    """What is propagated with, and on what; the reference implementation's options keep their names and defaults."""
     add_model_options(parser, backends=BACKENDS, policies=REFERENCE_POLICIES, protocols=PROTOCOLS)
 
 
@@ -145,15 +152,15 @@ def load_model(path: Path, *, usemomen: bool) -> LIIR:
 
 
 def masks_of(
-    objects: ObjectPropagator, frames: Iterable[np.ndarray], given: Callable[[int], np.ndarray | None]
+    objects: ObjectPropagator, frames: Iterable[np.ndarray], given: Given
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Each frame, BGR uint8 [H, W, 3], with the ids found in it, uint8 [H, W]; frames are read ahead.
 
-    given: the ids known of a frame, by its index, or None.
+    given: the ids known of a frame, by its index, and the frame itself; None where none are.
     """
     prepared = ((frame, objects.prepare(frame)) for frame in frames)
     for index, (frame, tensor) in enumerate(read_ahead(prepared)):
-        yield frame, objects.step(tensor, given(index))
+        yield frame, objects.step(tensor, given(index, frame))
 
 
 def propagate_videos(

@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from utils.errors import UserError
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+MAX_RATE, USUAL_RATE = 1000, 24  # frames a second; where a file names an impossible rate, the usual one
 UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for bad files
 END_MARKERS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}  # how a whole JPEG or PNG ends, by how it begins
 
@@ -74,6 +76,29 @@ def require_size(path: Path, image: np.ndarray, size: tuple[int, int]) -> None:
     if image.shape[:2] != size:
         found, wanted = (f"{width}x{height}" for height, width in (image.shape[:2], size))
         raise UserError(f"{path}: is {found}, but its sequence's frames are {wanted}; all must be of one size")
+
+
+def read_video(path: Path) -> tuple[Iterator[np.ndarray], int | None, Fraction]:
+    """A video file's frames, BGR uint8 [H, W, 3]; how many it says it has, and how many a second.
+
+    UserError if there is nothing in it that OpenCV can decode.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: no such video file or folder of frames")
+    capture = cv2.VideoCapture(str(path))
+    found, first = capture.read()
+    if not found:
+        raise UserError(f"{path}: OpenCV decodes no frame of it; convert it, or name a folder of its frames")
+    count, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+
+    def frames() -> Iterator[np.ndarray]:
+        yield first
+        while (result := capture.read())[0]:
+            yield result[1]
+        capture.release()
+
+    rate = Fraction(rate).limit_denominator(1001) if 0 < rate <= MAX_RATE else Fraction(USUAL_RATE)
+    return frames(), int(count) if count > 0 else None, rate
 
 
 def read_list(path: Path, *, way_out: str, plain: bool = True) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataloaders.video import list_frames, read_frame, read_mask, require_size
+from dataloaders.video import list_frames, read_mask, require_size
 from utils.errors import UserError
 
 META = "meta.json"
@@ -51,13 +51,14 @@ class Video:
         existing = {path.name for path in self.masks.iterdir()}
         return all(f"{frame}.png" in existing for frame in self.wanted)
 
-    def given(self, index: int) -> np.ndarray | None:
-        """The objects that first appear in a frame, uint8 [H, W], 0 elsewhere; None if none does."""
-        starting = self.starts.get(self.frames[index].stem)
+    def given(self, index: int, frame: np.ndarray) -> np.ndarray | None:
+        """The objects that first appear in a frame, BGR [H, W, 3]: uint8 [H, W], 0 elsewhere; None if none does."""
+        stem = self.frames[index].stem
+        starting = self.starts.get(stem)
         if starting is None:
             return None
-        mask = self.truth(self.frames[index].stem)
-        require_size(self.masks / f"{self.frames[index].stem}.png", mask, read_frame(self.frames[index]).shape[:2])
+        mask = self.truth(stem)
+        require_size(self.masks / f"{stem}.png", mask, frame.shape[:2])
         return np.where(np.isin(mask, starting), mask, 0)
 
     def truth(self, frame: str) -> np.ndarray:

@@ -38,7 +38,7 @@ def joint_positions(maps: Tensor) -> Tensor:
 def normalised_distances(found: np.ndarray, joints: np.ndarray, counted: np.ndarray) -> np.ndarray:
     """Distances between found and true joints [T, J, 2] in units of 0.6 times the diagonal of each frame's box.
 
-    counted: which joints make the box and have a distance, bool [T, J]; others have NaN. A lost joint is infinitely far.
+    counted: which joints make the box and have a distance, bool [T, J]; others have NaN. A lost one is infinitely far.
     """
     places = np.where(counted[..., None], joints, np.nan)
     distances = np.full(counted.shape, np.nan)
