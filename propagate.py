@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from dataloaders.video import USUAL_RATE, list_frames, read_frames, read_mask, read_video, require_size
+from dataloaders.video import USUAL_RATE, list_frames, read_frame, read_frames, read_mask, read_video, require_size
 from evaluation import add_features_options, load_features, masks_of
 from models.objects import ObjectPropagator
 from utils.beside import in_background
@@ -35,6 +35,7 @@ class Source(NamedTuple):
     """A video to read."""
 
     frames: Iterator[np.ndarray]  # BGR uint8 [H, W, 3]
+    size: tuple[int, int]  # their height and width
     count: int | None  # where the file says so; it may be wrong
     rate: Fraction  # frames a second
 
@@ -78,10 +79,12 @@ def main() -> None:
     """Propagate, write masks and overlay."""
     arguments = parse_arguments()
     masks = {mask.frame: mask.path for mask in arguments.mask}
-    for path in masks.values():
-        if not read_mask(path).any():
-            raise UserError(f"--mask {path}: has no object")
     source = open_source(arguments.video)
+    for path in masks.values():
+        mask = read_mask(path)
+        require_size(path, mask, source.size)
+        if not mask.any():
+            raise UserError(f"--mask {path}: has no object")
     features = load_features(arguments, select_device(arguments.device, tf32=arguments.tf32))
     description = json_values(vars(arguments), without={"savepath", "overwrite", "mask"})
     description["mask"] = {str(frame): sha256(path) for frame, path in masks.items()}
@@ -97,7 +100,7 @@ def open_source(path: Path) -> Source:
     """A video file's frames, or a folder's."""
     if path.is_dir():
         frames = list_frames(path)
-        return Source(read_frames(frames), len(frames), Fraction(USUAL_RATE))
+        return Source(read_frames(frames), read_frame(frames[0]).shape[:2], len(frames), Fraction(USUAL_RATE))
     return Source(*read_video(path))
 
 
@@ -122,9 +125,7 @@ def read_given(masks: dict[int, Path], index: int, frame: np.ndarray) -> np.ndar
     """The mask that was named for a frame; none for the others, but an empty one for the first."""
     if index not in masks:
         return None if index else np.zeros(frame.shape[:2], np.uint8)
-    mask = read_mask(masks[index])
-    require_size(masks[index], mask, frame.shape[:2])
-    return mask
+    return read_mask(masks[index])
 
 
 if __name__ == "__main__":

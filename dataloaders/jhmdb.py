@@ -66,7 +66,7 @@ def _load_jhmdb_video(root: Path, name: str) -> Video:
     path = root / "joint_positions" / name / "joint_positions.mat"
     try:
         positions = scipy.io.loadmat(path)["pos_img"]  # [2, 15, T], MATLAB counts from 1
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+    except Exception as error:  # whatever a damaged file makes the reader stumble over
         raise UserError(f"{path}: cannot be read as JHMDB's joints ({error})") from error
     if positions.ndim != 3 or positions.shape[:2] != (2, len(JHMDB_JOINTS)):
         raise UserError(f"{path}: pos_img is {list(positions.shape)} instead of [2, {len(JHMDB_JOINTS)}, frames]")

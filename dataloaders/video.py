@@ -78,8 +78,8 @@ def require_size(path: Path, image: np.ndarray, size: tuple[int, int]) -> None:
         raise UserError(f"{path}: is {found}, but its sequence's frames are {wanted}; all must be of one size")
 
 
-def read_video(path: Path) -> tuple[Iterator[np.ndarray], int | None, Fraction]:
-    """A video file's frames, BGR uint8 [H, W, 3]; how many it says it has, and how many a second.
+def read_video(path: Path) -> tuple[Iterator[np.ndarray], tuple[int, int], int | None, Fraction]:
+    """A video file's frames, BGR uint8 [H, W, 3]; their height and width; how many it says it has; how many a second.
 
     UserError if there is nothing in it that OpenCV can decode.
     """
@@ -98,7 +98,7 @@ def read_video(path: Path) -> tuple[Iterator[np.ndarray], int | None, Fraction]:
         capture.release()
 
     rate = Fraction(rate).limit_denominator(1001) if 0 < rate <= MAX_RATE else Fraction(USUAL_RATE)
-    return frames(), int(count) if count > 0 else None, rate
+    return frames(), first.shape[:2], int(count) if count > 0 else None, rate
 
 
 def read_list(path: Path, *, way_out: str, plain: bool = True) -> list[str]:

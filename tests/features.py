@@ -1,0 +1,36 @@
+"""Features that tests can foretell: the grey value of each cell of 4×4 pixels says what it is."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+STRIDE, STEP, KINDS = 4, 15, 16  # grey values STEP apart are another kind of thing
+
+
+class Kinds:
+    """An encoder as --encoder takes it: one-hot, so that things of one kind match and others do not."""
+
+    stride = STRIDE
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        cells = (F.avg_pool2d(frames, STRIDE) / STEP).round().long()
+        return 30 * F.one_hot(cells[:, 0], KINDS + 1).movedim(-1, 1).float()
+
+    def prepare(self, frame: np.ndarray) -> Tensor:
+        return torch.from_numpy(frame[None, ..., 0].astype(np.float32))
+
+
+def kinds(_: torch.device) -> Kinds:
+    """What `--encoder tests.features:kinds` names."""
+    return Kinds()
+
+
+def paint(kinds: np.ndarray) -> np.ndarray:
+    """A frame whose features are these kinds of things, [H, W] -> BGR uint8 [H, W, 3]."""
+    return np.repeat((STEP * kinds).astype(np.uint8)[..., None], 3, 2)
+
+
+def middles(mask: np.ndarray) -> np.ndarray:
+    """What a mask says in the middle of each cell, where upsampling does not blur."""
+    return mask[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
