@@ -1,12 +1,12 @@
 """DAVIS-2016 and DAVIS-2017: which sequences there are, their frames and their masks (docs/method.md §9)."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from dataloaders.layout import require_layout
 from dataloaders.video import list_frames, read_frame, read_frames, read_list, read_mask, require_size
 from utils.errors import UserError
 
@@ -54,18 +54,21 @@ def read_ids(path: Path, *, binary: bool) -> np.ndarray:
 
 def load_sequences(root: Path, year: int, subset: str, names: list[str] | None = None) -> list[Sequence]:
     """The sequences of `ImageSets/<year>/<subset>.txt`, or those of `names`, in the list's order."""
-    if not os.path.isdir(root):
-        raise UserError(f"--datapath {root}: no such folder")
-    if subset != Path(subset).name:
-        raise UserError(f"--set {subset}: must be the plain name of a list in ImageSets/{year}, without .txt")
-    path = root / "ImageSets" / str(year) / f"{subset}.txt"
-    listed = read_list(path, way_out="check --datapath, --year and --set")
-    unknown = [name for name in names or [] if name not in listed]
-    if unknown:
+    listed = list_sequences(root, year, subset)
+    if unknown := [name for name in names or [] if name not in listed]:
         raise UserError(
             f"--sequences {','.join(unknown)}: not in the {subset} set of {year}; it has {', '.join(listed)}"
         )
     return [_load_sequence(root, name, binary=year == 2016) for name in listed if names is None or name in names]
+
+
+def list_sequences(root: Path, year: int, subset: str) -> list[str]:
+    """The names in `ImageSets/<year>/<subset>.txt`."""
+    require_layout("davis", root, year=year)
+    if subset != Path(subset).name:
+        raise UserError(f"--set {subset}: must be the plain name of a list in ImageSets/{year}, without .txt")
+    path = root / "ImageSets" / str(year) / f"{subset}.txt"
+    return read_list(path, way_out="check --datapath, --year and --set")
 
 
 def _load_sequence(root: Path, name: str, *, binary: bool) -> Sequence:

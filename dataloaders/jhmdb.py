@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import scipy.io
 
+from dataloaders.layout import require_layout
 from dataloaders.video import list_frames, read_frame, read_list
 from utils.errors import UserError
 
@@ -16,6 +17,7 @@ JHMDB_JOINTS = (
     "neck", "belly", "face", "right shoulder", "left shoulder", "right hip", "left hip", "right elbow", "left elbow",
     "right knee", "left knee", "right wrist", "left wrist", "right ankle", "left ankle",
 )  # fmt: skip
+BADJA = "joints_480p.json"
 TEST = "2"  # what marks a test video in JHMDB's split files
 
 
@@ -39,7 +41,13 @@ class Video:
 
 
 def load_jhmdb(root: Path, names: list[str] | None) -> list[Video]:
-    """The test videos of split 1, CLASS/VIDEO, or those of `names`: ROOT/splits/CLASS_test_split1.txt lists them."""
+    """The test videos of split 1, or those of `names`."""
+    return [_load_jhmdb_video(root, name) for name in choose(list_jhmdb(root), names, root / "splits")]
+
+
+def list_jhmdb(root: Path) -> list[str]:
+    """The test videos of split 1, CLASS/VIDEO, as ROOT/splits/CLASS_test_split1.txt list them."""
+    require_layout("jhmdb", root)
     lists = sorted((root / "splits").glob("*_test_split1.txt"))
     if not lists:
         raise UserError(f"{root / 'splits'}: holds no CLASS_test_split1.txt; check --datapath")
@@ -51,8 +59,7 @@ def load_jhmdb(root: Path, names: list[str] | None) -> list[Video]:
         listed += [
             f"{path.name.removesuffix('_test_split1.txt')}/{Path(row[0]).stem}" for row in rows if row[1] == TEST
         ]
-    chosen = choose(sorted(listed), names, root / "splits")
-    return [_load_jhmdb_video(root, name) for name in chosen]
+    return sorted(listed)
 
 
 def choose(listed: list[str], names: list[str] | None, where: Path) -> list[str]:
@@ -79,12 +86,21 @@ def _load_jhmdb_video(root: Path, name: str) -> Video:
 
 def load_badja(root: Path, names: list[str] | None) -> list[Video]:
     """The animals of ROOT/joints_480p.json, each from its first annotated frame on, about every fifth one annotated."""
-    path = root / "joints_480p.json"
+    content = read_badja(root)
     try:
-        content = json.loads(path.read_text())
-        return [_load_badja_video(root, name, content[name]) for name in choose(sorted(content), names, path)]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(f"{path}: cannot be read as BADJA's joints ({error!r})") from error
+        chosen = choose(sorted(content), names, root / BADJA)
+        return [_load_badja_video(root, name, content[name]) for name in chosen]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{root / BADJA}: cannot be read as BADJA's joints ({error!r})") from error
+
+
+def read_badja(root: Path) -> dict[str, dict]:
+    """Each animal's joints, as ROOT/joints_480p.json has them."""
+    require_layout("badja", root)
+    try:
+        return dict(json.loads((root / BADJA).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{root / BADJA}: cannot be read as BADJA's joints ({error!r})") from error
 
 
 def _load_badja_video(root: Path, name: str, content: dict) -> Video:

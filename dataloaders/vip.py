@@ -7,9 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dataloaders.layout import require_layout
 from dataloaders.video import list_frames, read_frame, read_list, read_mask
 from utils.errors import UserError
 
+LIST = "lists/val_videos.txt"
 CLASSES = (
     "background", "hat", "hair", "gloves", "sunglasses", "upper clothes", "dress", "coat", "socks", "pants",
     "torso skin", "scarf", "skirt", "face", "left arm", "right arm", "left leg", "right leg", "left shoe", "right shoe",
@@ -38,11 +40,16 @@ class Video:
 
 def load_videos(root: Path, names: list[str] | None) -> list[Video]:
     """The videos of ROOT/lists/val_videos.txt, or those of `names`."""
-    path = root / "lists" / "val_videos.txt"
-    listed = read_list(path, way_out="check --datapath")
+    listed = list_videos(root)
     if unknown := [name for name in names or [] if name not in listed]:
-        raise UserError(f"--videos {','.join(unknown)}: not in {path}")
+        raise UserError(f"--videos {','.join(unknown)}: not in {root / LIST}")
     return [_load_video(root, name) for name in listed if names is None or name in names]
+
+
+def list_videos(root: Path) -> list[str]:
+    """The names in ROOT/lists/val_videos.txt."""
+    require_layout("vip", root)
+    return read_list(root / LIST, way_out="check --datapath")
 
 
 def _load_video(root: Path, name: str) -> Video:

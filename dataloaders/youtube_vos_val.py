@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dataloaders.layout import require_layout
 from dataloaders.video import list_frames, read_mask, require_size
 from utils.errors import UserError
 
@@ -68,16 +69,21 @@ class Video:
 
 def load_videos(root: Path, subset: str, names: list[str] | None, *, all_frames: bool) -> list[Video]:
     """The videos of ROOT/SUBSET/meta.json, or those of `names`; all_frames: with the frames between the wanted ones."""
-    folder = root / subset
+    listed, folder = list_videos(root, subset), root / subset
     meta = read_meta(folder / META)
-    unknown = [name for name in names or [] if name not in meta]
-    if unknown:
+    if unknown := [name for name in names or [] if name not in meta]:
         raise UserError(f"--videos {','.join(unknown)}: not in {folder / META}")
     frames = root / f"{subset}{ALL_FRAMES}" if all_frames else folder
     if not (frames / "JPEGImages").is_dir():
         raise UserError(f"{frames / 'JPEGImages'}: no such folder; see scripts/check_data.py youtube-vos {root}")
-    chosen = [name for name in sorted(meta) if names is None or name in names]
+    chosen = [name for name in listed if names is None or name in names]
     return [_load_video(name, meta[name], frames / "JPEGImages", folder / "Annotations") for name in chosen]
+
+
+def list_videos(root: Path, subset: str) -> list[str]:
+    """The names in ROOT/SUBSET/meta.json."""
+    require_layout("youtube-vos", root, subset=subset)
+    return sorted(read_meta(root / subset / META))
 
 
 def read_meta(path: Path) -> dict[str, tuple[TrackedObject, ...]]:
