@@ -67,13 +67,14 @@ def propagate_one(video: Video, bar: tqdm, *, features: Features, size: int) -> 
 def write_results(
     videos: list[Video], arguments: argparse.Namespace, description: dict, records: dict[str, Record]
 ) -> None:
-    """PCK of every joint over all frames of all videos, and the mean over joints."""
+    """PCK of every joint that counts anywhere, over all frames of all videos, and the mean over joints."""
     parts = [distances_of(video, np.array(records[video.name]["joints"], np.float64), arguments) for video in videos]
     distances = np.concatenate(parts)
     shares = {f"PCK@{threshold}": correct_share(distances, threshold) for threshold in THRESHOLDS}
     rows = [
         {"Joint": name} | {measure: float(share[j]) for measure, share in shares.items()}
         for j, name in enumerate(videos[0].names)
+        if not np.isnan(distances[:, j]).all()
     ]
     means = {measure: float(np.nanmean(share)) for measure, share in shares.items()}
     for row in [*rows, {"Joint": "mean", **means}]:

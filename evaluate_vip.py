@@ -74,13 +74,13 @@ def resize_nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def write_results(
     videos: list[Video], arguments: argparse.Namespace, description: dict, records: dict[str, Record]
 ) -> None:
-    """The IoU of every class over all pixels of all frames, and their mean."""
+    """The IoU of every class that occurs, over all pixels of all frames, and their mean."""
     counts = sum(np.array(record["later"]) for record in records.values())
     savepath, without_first = arguments.savepath, arguments.without_first
     if not without_first:
         counts = counts + sum(np.array(record["first"]) for record in records.values())
     ious = class_ious(counts)
-    rows = [{"Class": name, "IoU": iou} for name, iou in zip(CLASSES, ious.tolist(), strict=True)]
+    rows = [{"Class": name, "IoU": iou} for name, iou in zip(CLASSES, ious.tolist(), strict=True) if not np.isnan(iou)]
     mean = float(np.nanmean(ious))
     for row in rows:
         print(f"{row['Class']:<14} {100 * row['IoU']:5.1f}")
