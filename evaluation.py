@@ -94,17 +94,20 @@ def evaluate(
 def load_features(arguments: Namespace, device: torch.device, *, soft: bool = False) -> Features:
     """What the options of `add_model_options` ask for; soft: remember soft labels, whatever the protocol says."""
     require_backend(arguments.backend, device)
-    if arguments.encoder is None:
-        encode = load_encoder(arguments.resume, device, usemomen=arguments.usemomen, amp=arguments.amp)
+    stride, propagation = PROTOCOLS["liir" if arguments.encoder is None else arguments.protocol]
+    if propagation == Propagation():
         propagation = Propagation.released(momentum=arguments.usemomen, compact=arguments.compact, policy=arguments.ref)
-        stride, prepare = PROTOCOLS["liir"][0], normalised_lab
+    elif arguments.usemomen or arguments.compact or arguments.ref:
+        raise UserError(f"--protocol {arguments.protocol}: has no --usemomen, --compact and --ref; they are liir's")
+    if arguments.encoder is None:
+        encode, prepare = load_encoder(arguments.resume, device, usemomen=arguments.usemomen, amp=arguments.amp), None
+    elif arguments.amp:
+        raise UserError("--amp: is for LIIR's own encoder; let that of --encoder choose its precision")
     else:
         encode = import_encoder(arguments.encoder)(device)
-        stride, propagation = PROTOCOLS[arguments.protocol]
-        stride, prepare = getattr(encode, "stride", stride), getattr(encode, "prepare", normalised_lab)
-    return Features(
-        encode, replace(propagation, soft=propagation.soft or soft), stride, prepare, arguments.backend, device
-    )
+        stride, prepare = getattr(encode, "stride", stride), getattr(encode, "prepare", None)
+    propagation = replace(propagation, soft=propagation.soft or soft)
+    return Features(encode, propagation, stride, prepare or normalised_lab, arguments.backend, device)
 
 
 def import_encoder(name: str) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.builders import evaluate, frame_pixels, mask_pixels, require_success, write_davis
+from tests.builders import evaluate, frame_pixels, mask_pixels, require_refusal, require_success, write_davis
 from utils.visualize import VideoWriter
 
 ROOT = Path(__file__).parents[1]
@@ -56,3 +56,19 @@ def test_your_own_features(tmp_path, monkeypatch):
     require_success(outcome)
     first = cv2.imread(str(tmp_path / "results" / "benchmark" / "bear" / "00000.png"))
     assert first.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--encoder", "nowhere:function"], "--encoder nowhere:function"),
+        (["--encoder", "tests.features:nothing"], "--encoder tests.features:nothing"),
+        (["--encoder", "tests.features"], "module:function"),
+        (["--encoder", "tests.features:kinds", "--amp"], "--amp"),
+        (["--encoder", "tests.features:kinds", "--compact"], "--protocol crw"),
+        (["--encoder", "tests.features:kinds", "--protocol", "other"], "--protocol"),
+    ],
+)
+def test_encoders_that_cannot_be_used(options, told, tmp_path):
+    data = write_davis(tmp_path / "davis")
+    require_refusal(evaluate(*options, "--datapath", data, "--savepath", tmp_path / "results"), told)
