@@ -20,7 +20,7 @@ setup: .venv/installed
 
 demo: setup
 	$(BIN)/python scripts/make_sample.py --output data/sample
-	$(BIN)/python evaluate_davis.py --usemomen --datapath data/sample --savepath results/sample --overlay --overwrite
+	$(BIN)/python evaluate_davis.py --usemomen --compact --datapath data/sample --savepath results/sample --overlay --overwrite
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

@@ -1,6 +1,6 @@
 """Draw where one pixel of a frame looks in a near and in a far reference frame: untrained, trained, with the prior.
 
-    python scripts/draw_affinity.py sample --pixel 216,60 --output docs/affinity.png
+    python scripts/draw_affinity.py sample --pixel 216,60 --output docs/affinity.jpg
 
 Each panel is the reference frame's part that the pixel's window covers, under the weights of a softmax over that window
 alone; the far reference's window is centred by the long-range search (docs/method.md §3).

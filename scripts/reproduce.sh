@@ -13,7 +13,7 @@ fi
 videos=$(realpath "$1") davis=$(realpath "$2") results=$(realpath "$3") python=${4:-python}
 [[ $python != */* ]] || python=$(realpath -s "$python")
 cd "$(dirname "$0")/.."
-steps=${STEPS:-1400} more=${MORE:-80} tail=${TAIL:-120} year=${YEAR:-2016}
+steps=${STEPS:-1400} more=${MORE:-60} tail=${TAIL:-100} year=${YEAR:-2016}
 every=${EVERY:-10} flags=${FLAGS---amp}
 mkdir -p "$results/evaluation"
 
@@ -34,8 +34,8 @@ train base --steps "$steps"
 train ape --cosine $full --pretrain "$results/base/last.pt"
 train compact --cosine $full --pretrain "$results/base/last.pt" --semantic --compact
 train regions --steps "$more" --pretrain "$results/base/last.pt" --semantic
-train intervideo --cosine "$tail" --pretrain "$results/regions/last.pt" --usemomen --factor 40
-train both --cosine "$tail" --pretrain "$results/regions/last.pt" --usemomen --factor 40 --compact
+train intervideo --cosine "$tail" --pretrain "$results/regions/last.pt" --usemomen --factor 20
+train both --cosine "$tail" --pretrain "$results/regions/last.pt" --usemomen --factor 20 --compact
 
 # evaluate NAME OPTION...: one evaluation
 evaluate() {

@@ -18,24 +18,30 @@ from utils.options import DEFAULT_CHECKPOINT
 FRAMES = 10
 
 
-def test_hash_is_the_readmes():
-    assert sha256(DEFAULT_CHECKPOINT) in (DEFAULT_CHECKPOINT.parent / "README.md").read_text()
+SHIPPED = [DEFAULT_CHECKPOINT, DEFAULT_CHECKPOINT.with_name("liir_ape.pt")]
 
 
-def test_it_is_small_and_whole():
-    assert DEFAULT_CHECKPOINT.stat().st_size <= 14.5e6
-    state = read_state_dict(DEFAULT_CHECKPOINT)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_hash_is_the_readmes(path):
+    assert sha256(path) in (path.parent / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_it_is_small_and_whole(path):
+    assert path.stat().st_size <= 14.5e6
+    state = read_state_dict(path)
     assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float16}
     heads = {"momentum": "conv_semantic_k.weight" in state, "semantic": "conv_semantic.weight" in state}
-    load_weights(LIIR(**heads), state, DEFAULT_CHECKPOINT)
+    load_weights(LIIR(**heads), state, path)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_it_follows_objects(tmp_path):
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_it_follows_objects(path, tmp_path):
     """Far better than the first mask does, on the first frames of the sample clip."""
     make_sample.write_sample(make_sample.load_all(), tmp_path)
     (sequence,) = load_sequences(tmp_path, 2017, "val")
-    encode = load_encoder(DEFAULT_CHECKPOINT, torch.device("cpu"), usemomen=False)
+    encode = load_encoder(path, torch.device("cpu"), usemomen=False)
     propagator, first = Propagator(encode, Propagation()), sequence.first_mask()
     for index, frame in zip(range(FRAMES), sequence.read_frames(), strict=False):
         labels = None if index else torch.from_numpy(first)
