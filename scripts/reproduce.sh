@@ -10,7 +10,7 @@ if (($# < 3)); then
     echo "error: needs VIDEOS DAVIS RESULTS, three folders" >&2
     exit 2
 fi
-videos=$(realpath "$1") davis=$(realpath "$2") results=$(realpath "$3") python=${4:-python}
+videos=$(realpath "$1") davis=$(realpath "$2") results=$(realpath -m "$3") python=${4:-python}
 [[ $python != */* ]] || python=$(realpath -s "$python")
 cd "$(dirname "$0")/.."
 steps=${STEPS:-1400} more=${MORE:-60} tail=${TAIL:-100} year=${YEAR:-2016}
