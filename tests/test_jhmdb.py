@@ -11,7 +11,7 @@ import torch
 import evaluate_jhmdb
 from dataloaders.jhmdb import JHMDB_JOINTS, load_badja
 from functional.keypoints import correct_share, heat_maps, joint_positions, normalised_distances
-from tests.builders import Outcome, require_refusal, require_success, run_here
+from tests.builders import Outcome, require_refusal, require_same_when_sharded, require_success, run_here
 from tests.features import paint
 
 SIZE = (80, 160)  # of frames; squeezed to squares, 2 pixels across are 1
@@ -75,10 +75,12 @@ def root(tmp_path):
     return tmp_path
 
 
+FEATURES = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu", "--size", SQUARE
+
+
 def evaluate(root, *arguments: object) -> Outcome:
-    features = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu", "--size", SQUARE
     where = "--datapath", root, "--savepath", root / "results"
-    return run_here(evaluate_jhmdb.main, evaluate_jhmdb.__file__, *features, *where, *arguments)
+    return run_here(evaluate_jhmdb.main, evaluate_jhmdb.__file__, *FEATURES, *where, *arguments)
 
 
 def test_joints_are_followed(root):
@@ -111,6 +113,11 @@ def test_switches_change_what_counts_and_need_no_new_run(root):
         joints = json.loads((root / "results" / "results.json").read_text())["joints"]
         assert joints[0]["PCK@0.1"] == pytest.approx(expected)
         assert joints[1]["PCK@0.1"] == 1
+
+
+@pytest.mark.soak
+def test_two_processes_write_what_one_writes(root):
+    require_same_when_sharded(evaluate_jhmdb.__file__, root, "--datapath", root, "--report", *FEATURES)
 
 
 def test_bad_data(root):

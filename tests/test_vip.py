@@ -10,7 +10,7 @@ import pytest
 import evaluate_vip
 from dataloaders.vip import CLASSES
 from functional.metrics import class_ious, confusion
-from tests.builders import Outcome, read_pixels, require_refusal, require_success, run_here
+from tests.builders import Outcome, read_pixels, require_refusal, require_same_when_sharded, require_success, run_here
 from tests.features import paint
 from utils.visualize import write_mask
 
@@ -47,10 +47,12 @@ def root(tmp_path):
     return tmp_path
 
 
+FEATURES = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu", "--size", SQUARE
+
+
 def evaluate(root, *arguments: object) -> Outcome:
-    features = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu", "--size", SQUARE
     where = "--datapath", root, "--savepath", root / "results"
-    return run_here(evaluate_vip.main, evaluate_vip.__file__, *features, *where, *arguments)
+    return run_here(evaluate_vip.main, evaluate_vip.__file__, *FEATURES, *where, *arguments)
 
 
 @pytest.mark.parametrize("without_first", [False, True])
@@ -91,6 +93,11 @@ def test_ious_by_hand():
     counts = confusion(predicted, truth, 4)
     assert counts.tolist() == [[1, 1, 0, 0], [0, 2, 0, 0], [0] * 4, [0] * 4]
     np.testing.assert_allclose(class_ious(counts), [1 / 2, 2 / 3, np.nan, np.nan])
+
+
+@pytest.mark.soak
+def test_two_processes_write_what_one_writes(root):
+    require_same_when_sharded(evaluate_vip.__file__, root, "--datapath", root, "--report", *FEATURES)
 
 
 def test_bad_data(root):

@@ -13,7 +13,7 @@ import evaluate_youtube_vos
 from dataloaders.youtube_vos_val import load_videos
 from functional.metrics import boundary_f, jaccard
 from submission import validate
-from tests.builders import Outcome, read_pixels, require_refusal, require_success, run_here
+from tests.builders import Outcome, read_pixels, require_refusal, require_same_when_sharded, require_success, run_here
 from tests.features import middles, paint
 from utils.errors import UserError
 from utils.visualize import write_mask
@@ -63,10 +63,12 @@ def root(tmp_path):
     return tmp_path
 
 
+FEATURES = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu"
+
+
 def evaluate(root, *arguments: object) -> Outcome:
-    features = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu"
     where = "--datapath", root, "--savepath", root / "results"
-    return run_here(evaluate_youtube_vos.main, evaluate_youtube_vos.__file__, *features, *where, *arguments)
+    return run_here(evaluate_youtube_vos.main, evaluate_youtube_vos.__file__, *FEATURES, *where, *arguments)
 
 
 @pytest.mark.parametrize("options", [[], ["--all_frames"]])
@@ -164,6 +166,11 @@ def test_what_the_server_would_refuse(root, tmp_path):
         replace_member(tmp_path / "damaged.zip", name, data)
         with pytest.raises(UserError, match=told):
             validate(tmp_path / "damaged.zip", videos)
+
+
+@pytest.mark.soak
+def test_two_processes_write_what_one_writes(root):
+    require_same_when_sharded(evaluate_youtube_vos.__file__, root, "--datapath", root, "--report", *FEATURES)
 
 
 def test_bad_data(root):
