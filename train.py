@@ -102,6 +102,7 @@ def main() -> None:
 def loop(training: Training, draw: DrawPairs, files: TrainingFiles, end: "End", stop: Stop, *, workers: int) -> None:
     """Step after step, epoch after epoch, until the end, or until asked to stop."""
     position, world = training.position, training.world
+    steps_before = position.steps
     while not end.reached(position):
         pairs = draw(generator(training.recipe.seed, PAIRS, position.epoch))
         steps = len(pairs) // training.recipe.bsize
@@ -122,8 +123,9 @@ def loop(training: Training, draw: DrawPairs, files: TrainingFiles, end: "End", 
                 raise SystemExit(128 + stop.signal)
             if end.reached(position):
                 break
-    with world.agreed():
-        files.finish()
+    if position.steps > steps_before:  # a training that was at its end keeps its files, and their hashes
+        with world.agreed():
+            files.finish()
 
 
 def take_step(training: Training, batch: "Batch") -> dict[str, Tensor]:

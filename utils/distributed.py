@@ -1,16 +1,21 @@
 """Several processes, or one: the only file that touches torch.distributed."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # at import it keeps the process group there is, whose threads would abort the exit
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.errors import UserError
+
+# PyTorch 2.15 splits the argument in two; its successors are unknown to the oldest PyTorch that is allowed.
+warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
 
 
 @dataclass(frozen=True)
