@@ -72,6 +72,8 @@ def parse_arguments() -> argparse.Namespace:
     numbers = [mask.frame for mask in arguments.mask]
     if len(set(numbers)) < len(numbers):
         parser.error("--mask: two masks for one frame")
+    if arguments.encoder is None and arguments.resume == parser.get_default("resume"):
+        arguments.usemomen = arguments.compact = True  # what the checkpoint that comes with the repository is for
     return arguments
 
 
