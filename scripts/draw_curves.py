@@ -29,7 +29,7 @@ def main() -> None:
     """Read the command line and write the picture."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, help="savepaths of trainings")
-    parser.add_argument("--smooth", type=at_least(1), default=10, help="lines of the log to average over")
+    parser.add_argument("--smooth", type=at_least(1), default=10, help="lines of the log that a point is the mean of")
     parser.add_argument("--output", type=Path, default=Path("curves.png"), help="file for the picture")
     arguments = parser.parse_args()
     matplotlib.use("Agg")  # draws without a screen
@@ -63,14 +63,17 @@ def steps_before(folder: Path) -> int:
 
 
 def read_losses(folder: Path, smooth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Steps, and the means of `smooth` logged pixel losses; UserError if the folder holds no training."""
+    """Steps, and running means of `smooth` logged pixel losses, of half of all at most.
+
+    UserError if the folder holds no training.
+    """
     try:
         rows = [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / FILE}: cannot be read ({error}); name a --savepath of train.py") from error
-    count = len(rows) // smooth * smooth
-    steps, losses = (np.array([row[name] for row in rows[:count]]) for name in ("step", "pixel"))
-    return tuple(values.reshape(-1, smooth).mean(1) for values in (steps, losses))
+    window = min(smooth, len(rows) // 2 + 1)
+    steps, losses = (np.array([row[name] for row in rows]) for name in ("step", "pixel"))
+    return steps[window - 1 :], np.convolve(losses, np.full(window, 1 / window), "valid") if rows else losses
 
 
 if __name__ == "__main__":
