@@ -2,9 +2,10 @@
 # Train the models of checkpoints/README.md on a folder of videos, choose and evaluate them on a DAVIS folder, draw curves:
 #     bash scripts/reproduce.sh VIDEOS DAVIS RESULTS [PYTHON]
 # VIDEOS holds VIDEO/00000.jpg …; DAVIS is in the layout of DAVIS-2016 (YEAR=2017 for the other). Interrupted, the same
-# command continues. The environment may change STEPS, those of the plain model that all others start from, and MORE and
-# TAIL, those of the others; EVERY, of so many videos one is held out; FLAGS of every training and its measuring (--amp;
-# --tf32), TRAINING, flags of training alone (--bsize 12), EVALUATION, flags of every evaluation (--amp).
+# command continues. The environment may change STEPS, those of the plain model that all others start from; MORE and TAIL,
+# those of the others; LONG, twice those of a last model that is trained longer; EVERY, of so many videos one is held out;
+# FLAGS of every training and its measuring (--amp; --tf32), TRAINING, flags of training alone (--bsize 12), EVALUATION,
+# flags of every evaluation (--amp).
 set -euo pipefail
 if (($# < 3)); then
     echo "error: needs VIDEOS DAVIS RESULTS, three folders" >&2
@@ -13,7 +14,7 @@ fi
 videos=$(realpath "$1") davis=$(realpath "$2") results=$(realpath -m "$3") python=${4:-python}
 [[ $python != */* ]] || python=$(realpath -s "$python")
 cd "$(dirname "$0")/.."
-steps=${STEPS:-1400} more=${MORE:-60} tail=${TAIL:-100} year=${YEAR:-2016}
+steps=${STEPS:-1400} more=${MORE:-60} tail=${TAIL:-100} long=${LONG:-480} year=${YEAR:-2016}
 every=${EVERY:-10} flags=${FLAGS---amp}
 mkdir -p "$results/evaluation"
 
@@ -36,6 +37,8 @@ train compact --cosine $full --pretrain "$results/base/last.pt" --semantic --com
 train regions --steps "$more" --pretrain "$results/base/last.pt" --semantic
 train intervideo --cosine "$tail" --pretrain "$results/regions/last.pt" --usemomen --factor 20
 train both --cosine "$tail" --pretrain "$results/regions/last.pt" --usemomen --factor 20 --compact
+train long_regions --steps "$long" --pretrain "$results/base/last.pt" --semantic
+train long --cosine "$long" --pretrain "$results/long_regions/last.pt" --usemomen --factor 20 --compact
 
 # evaluate NAME OPTION...: one evaluation
 evaluate() {
@@ -51,6 +54,7 @@ evaluate ape --resume "$results/ape/last.pt" ${EVALUATION:-}
 evaluate compact --resume "$results/compact/last.pt" --compact ${EVALUATION:-}
 evaluate intervideo --resume "$results/intervideo/last.pt" --usemomen ${EVALUATION:-}
 evaluate both --resume "$results/both/last.pt" --usemomen --compact ${EVALUATION:-}
-rows=(copy flow colour untrained ape compact intervideo both)
+evaluate long --resume "$results/long/last.pt" --usemomen --compact ${EVALUATION:-}
+rows=(copy flow colour untrained ape compact intervideo both long)
 "$python" scripts/results_table.py "${rows[@]/#/$results/evaluation/}"
-"$python" scripts/draw_curves.py "$results"/{base,ape,compact,intervideo,both} --output "$results/curves.png"
+"$python" scripts/draw_curves.py "$results"/{base,ape,compact,intervideo,both,long_regions,long} --output "$results/curves.png"

@@ -97,6 +97,15 @@ def test_curves(training, videos, tmp_path):
     require_refusal(script(draw_curves, training, "--output", tmp_path / "curves.doc"), "curves.doc")
 
 
+def test_curves_go_on_where_the_run_before_ended(training, videos, tmp_path):
+    last = training / "last.pt"
+    assert train_here(videos, tmp_path / "next", "--steps", 1, "--pretrain", last).code == 0
+    assert train_here(videos, tmp_path / "end", "--steps", 1, "--pretrain", tmp_path / "next" / "last.pt").code == 0
+    assert [draw_curves.steps_before(folder) for folder in (training, tmp_path / "next", tmp_path / "end")] == [0, 3, 4]
+    (tmp_path / "next" / "last.pt").unlink()
+    assert draw_curves.steps_before(tmp_path / "end") == 0
+
+
 @pytest.fixture(scope="module")
 def davis(tmp_path_factory):
     return write_davis(tmp_path_factory.mktemp("davis"), ("bear",))
@@ -133,6 +142,7 @@ def test_reproduce(videos, davis, tmp_path):
         "STEPS": "2",
         "MORE": "1",
         "TAIL": "2",
+        "LONG": "1",
         "EVERY": "2",
         "YEAR": "2017",
         "FLAGS": "",
@@ -145,7 +155,7 @@ def test_reproduce(videos, davis, tmp_path):
     )
     assert first.returncode == 0, first.stderr
     table = [line for line in first.stdout.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + 8
+    assert len(table) == 2 + 9
     assert second.returncode == 0, second.stderr
     assert table == [line for line in second.stdout.splitlines() if line.startswith("|")]
     assert "step 1 " not in second.stdout
