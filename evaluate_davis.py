@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from dataloaders.davis import Sequence, load_sequences
 from dataloaders.video import require_size
-from evaluation import Features, Record, add_evaluation_options, evaluate, masks_of
+from encoders import Features
+from evaluation import Record, add_evaluation_options, evaluate, masks_of
 from functional.metrics import davis_measure
 from scoring import add_scores, all_objects, find_predictions, score_all, write_davis_report, write_results
 from utils.beside import in_background

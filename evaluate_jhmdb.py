@@ -10,11 +10,12 @@ import torch
 from tqdm import tqdm
 
 from dataloaders.jhmdb import Video, load_badja, load_jhmdb
-from dataloaders.video import read_frame
-from evaluation import Features, Record, add_evaluation_options, evaluate
+from dataloaders.video import read_frame, read_squeezed
+from encoders import Features
+from evaluation import Record, add_evaluation_options, evaluate
 from functional.keypoints import correct_share, heat_maps, joint_positions, normalised_distances
 from utils.beside import read_ahead
-from utils.errors import run
+from utils.errors import UserError, run
 from utils.options import ArgumentParser, add_savepath_options, at_least, comma_separated
 from utils.report import REPORT, Picture, Section, to_show, write_report
 from utils.savepath import write_csv, write_json
@@ -54,7 +55,7 @@ def propagate_one(video: Video, bar: tqdm, *, features: Features, size: int) -> 
     height, width = video.frame_size
     pixels = np.array([width, height]) / size * features.stride  # of a cell
     first = heat_maps(torch.from_numpy((video.joints[0] / pixels).astype(np.float32)), grid, grid)
-    frames = (features.prepare(video.read_frame(index, size)) for index in range(len(video.frames)))
+    frames = (features.prepare(read_squeezed(path, size)) for path in video.frames)
     found = []
     for index, frame in enumerate(read_ahead(frames)):
         soft = propagator.step(frame.to(features.device), None if index else first).soft
@@ -76,14 +77,15 @@ def write_results(
         for j, name in enumerate(videos[0].names)
         if not np.isnan(distances[:, j]).all()
     ]
+    if not rows:
+        raise UserError(f"--datapath {arguments.datapath}: no joint counts; see --with_first and --all_joints")
     means = {measure: float(np.nanmean(share)) for measure, share in shares.items()}
     for row in [*rows, {"Joint": "mean", **means}]:
         print(f"{row['Joint']:<15} " + "  ".join(f"{measure} {100 * row[measure]:5.1f}" for measure in shares))
     first = "counted" if arguments.with_first else "not counted"
     lost = "count as wrong" if arguments.all_joints else "do not count"
-    print(
-        f"first frames {first}; joints that are lost {lost}; distances by 0.6 of the diagonal of the true joints' box"
-    )
+    box = "the box of a frame's true joints"
+    print(f"first frames {first}; joints that are lost {lost}; distances by 0.6 of the diagonal of {box}")
     write_csv(arguments.savepath / "joints.csv", rows)
     counted = {"with_first": arguments.with_first, "all_joints": arguments.all_joints}
     write_json(
@@ -128,7 +130,8 @@ def distances_of(video: Video, found: np.ndarray, arguments: argparse.Namespace)
     counted = ~np.isnan(video.joints).any(2) & ~np.isnan(video.joints[0]).any(1)
     if not arguments.all_joints:
         counted &= ~np.isnan(found).any(2)
-    return normalised_distances(found, video.joints, counted)[0 if arguments.with_first else 1 :]
+    distances = np.where(counted, normalised_distances(found, video.joints), np.nan)
+    return distances[0 if arguments.with_first else 1 :]
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from dataloaders.video import read_frame, read_mask
+from dataloaders.video import read_frame, read_mask, read_squeezed
 from dataloaders.vip import CLASSES, Video, load_videos
-from evaluation import Features, Record, add_evaluation_options, evaluate, masks_of
+from encoders import Features
+from evaluation import Record, add_evaluation_options, evaluate, masks_of
 from functional.metrics import class_ious, confusion
 from utils.beside import in_background
 from utils.errors import run
@@ -56,8 +57,8 @@ def propagate_one(video: Video, bar: tqdm, *, features: Features, savepath: Path
         counts[index] = confusion(mask, truth, len(CLASSES))
 
     with in_background() as beside:
-        frames = (video.read_frame(index, size) for index in range(len(video.frames)))
-        first = resize_nearest(video.truth(0), (size, size))
+        frames = (read_squeezed(path, size) for path in video.frames)
+        first = resize_nearest(video.given(), (size, size))
         for index, (_, mask) in enumerate(masks_of(objects, frames, lambda index, _: None if index else first)):
             beside(put_away, index, mask)
             bar.update()
@@ -98,10 +99,10 @@ def write_results(
 
 def section(video: Video, masks: Path, record: Record) -> Section:
     """One video's mean IoU over time, and its worst frames."""
-    pictures = [
-        Picture(caption, overlay(read_frame(video.frames[i]), read_mask(masks / f"{video.frames[i].stem}.png")))
-        for i, caption in to_show(len(video.frames), record["mIoU"])
-    ]
+    pictures = []
+    for i, caption in to_show(len(video.frames), record["mIoU"]):
+        frame, mask = read_frame(video.frames[i]), read_mask(masks / f"{video.frames[i].stem}.png")
+        pictures.append(Picture(caption, overlay(frame, resize_nearest(mask, frame.shape[:2]))))
     return Section(video.name, {"mIoU": record["mIoU"]}, first=1, pictures=pictures)
 
 

@@ -7,18 +7,20 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dataloaders.video import read_frame, read_frames, read_mask
+from dataloaders.video import read_frame, read_frames, read_mask, require_size
 from dataloaders.youtube_vos_val import META, Video, load_videos, read_meta
-from evaluation import Features, Record, add_evaluation_options, evaluate, masks_of
+from encoders import Features
+from evaluation import Record, add_evaluation_options, evaluate, masks_of
 from functional.metrics import MEASURES, frame_scores
 from submission import pack, validate
 from utils.beside import in_background
-from utils.errors import run, warn
+from utils.errors import UserError, run, warn
 from utils.options import ArgumentParser, add_savepath_options, at_least, comma_separated
 from utils.report import REPORT, Picture, Section, to_show, write_report
 from utils.savepath import write_json
 from utils.visualize import overlay, write_mask
 
+GROUPS = 4  # J and F of seen and unseen categories
 OUTPUTS = ("Annotations", "sequences", "submission.zip", "results.json", REPORT)
 
 
@@ -66,8 +68,10 @@ def put_away(video: Video, frame: str, mask: np.ndarray, folder: Path, scores: d
     """Write a wanted frame's mask, and score the objects that are wanted there and were not given."""
     write_mask(folder / f"{frame}.png", mask)
     if video.scored:
+        truth = video.truth(frame)
+        require_size(video.masks / f"{frame}.png", truth, mask.shape)
         numbers = [one.number for one in video.objects if frame in one.frames[1:]]
-        for number, values in frame_scores(mask, video.truth(frame), numbers).items():
+        for number, values in frame_scores(mask, truth, numbers).items():
             for measure, value in values.items():
                 scores[number][measure].append(value)
 
@@ -81,26 +85,40 @@ def write_results(
     print(f"{archive}: complete; upload it to the evaluation server")
     results = {"arguments": description, "sequences": records}
     if all(video.scored for video in videos):
+        if not all(records[video.name]["objects"] for video in videos):
+            raise UserError(f"{arguments.savepath}: was propagated without these true masks; pass --overwrite")
         results["scores"] = youtube_vos_measure(videos, records, seen_categories(arguments))
         for name, value in results["scores"].items():
             print(f"{name:<9} {100 * value:.1f}")
     write_json(arguments.savepath / "results.json", results)
     if arguments.report:
         sections = (section(video, arguments.savepath, records[video.name]) for video in videos)
-        table = [results["scores"]] if "scores" in results else []
+        table = [results["scores"]] if results.get("scores") else []
         write_report(arguments.savepath / REPORT, "YouTube-VOS: objects propagated", [table], sections)
 
 
 def section(video: Video, savepath: Path, record: Record) -> Section:
-    """One video's objects over the frames in which they are scored, and some of its frames."""
-    curves = {f"{m} of {number}": scores[m] for number, scores in record["objects"].items() for m in MEASURES}
+    """One video's scores over the frames that are wanted, and those with the lowest; some frames without scores."""
     wanted = [frame for frame in video.frames if frame.stem in video.wanted]
+    curves = over_wanted(video, record, [frame.stem for frame in wanted])
     masks = savepath / "Annotations" / video.name
+    means = np.ma.masked_invalid(np.array(list(curves.values()), np.float64)).mean(0).filled(np.nan) if curves else ()
     pictures = [
-        Picture(f"frame {wanted[i].stem}", overlay(read_frame(wanted[i]), read_mask(masks / f"{wanted[i].stem}.png")))
-        for i, _ in to_show(len(wanted))
+        Picture(caption, overlay(read_frame(wanted[i]), read_mask(masks / f"{wanted[i].stem}.png")))
+        for i, caption in to_show(len(wanted), means, first=0)
     ]
-    return Section(video.name, {name: values for name, values in curves.items() if values}, pictures=pictures)
+    return Section(video.name, curves, pictures=pictures)
+
+
+def over_wanted(video: Video, record: Record, wanted: list[str]) -> dict[str, list[float | None]]:
+    """J and F of each object over the wanted frames, None where it has none."""
+    curves = {}
+    for one in video.objects:
+        for measure, values in record["objects"].get(str(one.number), {}).items():
+            scores = dict(zip(one.frames[1:], values, strict=True))
+            if scores:
+                curves[f"{measure} of {one.number}"] = [scores.get(frame) for frame in wanted]
+    return curves
 
 
 def seen_categories(arguments: argparse.Namespace) -> set[str] | None:
@@ -113,7 +131,7 @@ def seen_categories(arguments: argparse.Namespace) -> set[str] | None:
 
 
 def youtube_vos_measure(videos: list[Video], records: dict[str, Record], seen: set[str] | None) -> dict[str, float]:
-    """J and F, means over objects of means over frames, of seen and unseen categories; G is the mean of those."""
+    """J and F, means over objects of means over frames, of seen and unseen categories; G of all four."""
     means: dict[str, list[float]] = {}
     for video in videos:
         for one in video.objects:
@@ -122,7 +140,7 @@ def youtube_vos_measure(videos: list[Video], records: dict[str, Record], seen: s
                 if values:
                     means.setdefault(measure + kind, []).append(float(np.mean(values)))
     scores = {name: float(np.mean(values)) for name, values in sorted(means.items())}
-    return {"G": float(np.mean(list(scores.values()))), **scores}
+    return {"G": float(np.mean(list(scores.values()))), **scores} if len(scores) == GROUPS else scores
 
 
 if __name__ == "__main__":

@@ -17,14 +17,24 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from dataloaders.video import USUAL_RATE, list_frames, read_frame, read_frames, read_mask, read_video, require_size
-from evaluation import add_features_options, load_features, masks_of
+from dataloaders.video import (
+    MAX_RATE,
+    USUAL_RATE,
+    list_frames,
+    read_frame,
+    read_frames,
+    read_mask,
+    read_video,
+    require_size,
+)
+from encoders import add_features_options, load_features
+from evaluation import masks_of
 from models.objects import ObjectPropagator
 from utils.beside import in_background
 from utils.checkpoint import sha256
 from utils.device import select_device
-from utils.errors import UserError, run
-from utils.options import ArgumentParser, add_savepath_options, at_least, json_values
+from utils.errors import UserError, run, warn
+from utils.options import DEFAULT_CHECKPOINT, ArgumentParser, add_savepath_options, at_least, json_values
 from utils.savepath import open_savepath
 from utils.visualize import VideoWriter, overlay, write_mask
 
@@ -65,14 +75,22 @@ def parse_arguments() -> argparse.Namespace:
         "--mask", type=given_mask, nargs="+", required=True, metavar="FILE|N=FILE", help="what to follow"
     )
     parser.add_argument("--max_side", type=at_least(16), help="propagate frames no larger than this: faster, coarser")
-    parser.add_argument("--rate", type=at_least(1), help="frames a second of the overlay; else those of the video")
+    parser.add_argument(
+        "--rate",
+        type=int,
+        choices=range(1, MAX_RATE + 1),
+        metavar="N",
+        help="frames a second of the overlay; else those of the video",
+    )
     add_features_options(parser)
     add_savepath_options(parser, default="results/video")
     arguments = parser.parse_args()
     numbers = [mask.frame for mask in arguments.mask]
     if len(set(numbers)) < len(numbers):
         parser.error("--mask: two masks for one frame")
-    if arguments.encoder is None and arguments.resume == parser.get_default("resume"):
+    if arguments.rate and arguments.rate > MAX_RATE:
+        parser.error(f"--rate {arguments.rate}: at most {MAX_RATE}")
+    if arguments.encoder is None and arguments.resume.resolve() == DEFAULT_CHECKPOINT:
         arguments.usemomen = arguments.compact = True  # what the checkpoint that comes with the repository is for
     return arguments
 
@@ -81,7 +99,9 @@ def main() -> None:
     """Propagate, write masks and overlay."""
     arguments = parse_arguments()
     masks = {mask.frame: mask.path for mask in arguments.mask}
-    source = open_source(arguments.video)
+    source = open_source(arguments.video, list(masks.values()))
+    if arguments.video.is_dir():
+        require_frames(masks, source.count)
     for path in masks.values():
         mask = read_mask(path)
         require_size(path, mask, source.size)
@@ -93,15 +113,22 @@ def main() -> None:
     with open_savepath(arguments.savepath, description, outputs=OUTPUTS, overwrite=arguments.overwrite):
         rate = Fraction(arguments.rate) if arguments.rate else source.rate
         count = propagate(source, masks, features.objects(arguments.max_side), arguments.savepath, rate)
-    if late := [frame for frame in masks if frame >= count]:
-        raise UserError(f"--mask {late[0]}={masks[late[0]]}: the video has {count} frames, numbered from 0")
+    if source.count and count < source.count:
+        warn(f"{arguments.video}: says it has {source.count} frames, but OpenCV decodes {count}; it may be cut off")
+    require_frames(masks, count)
     print(f"{count} frames: {arguments.savepath / 'masks'}, {arguments.savepath / 'overlay.mp4'}")
 
 
-def open_source(path: Path) -> Source:
-    """A video file's frames, or a folder's."""
+def require_frames(masks: dict[int, Path], count: int) -> None:
+    """UserError unless every mask's frame is one of the video's."""
+    if late := [frame for frame in masks if frame >= count]:
+        raise UserError(f"--mask {late[0]}={masks[late[0]]}: the video has {count} frames, numbered from 0")
+
+
+def open_source(path: Path, masks: list[Path]) -> Source:
+    """A video file's frames, or a folder's; masks that lie in the folder are no frames."""
     if path.is_dir():
-        frames = list_frames(path)
+        frames = list_frames(path, but=masks)
         return Source(read_frames(frames), read_frame(frames[0]).shape[:2], len(frames), Fraction(USUAL_RATE))
     return Source(*read_video(path))
 

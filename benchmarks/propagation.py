@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, f
 
 from benchmarks.measure import Work, medians, parser, show, write
 from dataloaders.davis import load_sequences
-from evaluation import load_model
+from encoders import load_model
 from functional.color import normalised_lab
 from models.inference import InferenceEncoder
 from models.propagation import Propagator

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 import scipy.io
 
 from dataloaders.layout import require_layout
-from dataloaders.video import list_frames, read_frame, read_list
+from dataloaders.video import choose, list_frames, read_frame, read_list
 from utils.errors import UserError
 
 JHMDB_JOINTS = (
@@ -35,10 +34,6 @@ class Video:
         """Height and width of the frames."""
         return read_frame(self.frames[0]).shape[:2]
 
-    def read_frame(self, index: int, size: int) -> np.ndarray:
-        """A frame squeezed to size × size, BGR uint8."""
-        return cv2.resize(read_frame(self.frames[index]), (size, size), interpolation=cv2.INTER_LINEAR)
-
 
 def load_jhmdb(root: Path, names: list[str] | None) -> list[Video]:
     """The test videos of split 1, or those of `names`."""
@@ -62,15 +57,10 @@ def list_jhmdb(root: Path) -> list[str]:
     return sorted(listed)
 
 
-def choose(listed: list[str], names: list[str] | None, where: Path) -> list[str]:
-    """All that are listed, or those of `names`."""
-    if unknown := [name for name in names or [] if name not in listed]:
-        raise UserError(f"--videos {','.join(unknown)}: not in {where}")
-    return [name for name in listed if names is None or name in names]
-
-
 def _load_jhmdb_video(root: Path, name: str) -> Video:
     path = root / "joint_positions" / name / "joint_positions.mat"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; see scripts/check_data.py jhmdb {root}")
     try:
         positions = scipy.io.loadmat(path)["pos_img"]  # [2, 15, T], MATLAB counts from 1
     except Exception as error:  # whatever a damaged file makes the reader stumble over

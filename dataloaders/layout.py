@@ -70,5 +70,8 @@ def _advice(root: Path, needed: list[str], missing: list[str], layout: Layout) -
 
 
 def _folders_below(root: Path, levels: int) -> list[Path]:
-    folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()] if levels else []
+    try:
+        folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()] if levels else []
+    except OSError:  # not ours to look into
+        return []
     return folders + [deeper for folder in folders for deeper in _folders_below(folder, levels - 1)]

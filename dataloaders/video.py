@@ -47,11 +47,13 @@ def read_mask(path: Path) -> np.ndarray:
     return ids.astype(np.uint8)
 
 
-def list_frames(folder: Path) -> list[Path]:
-    """The frames of a folder in the order of their numbers."""
+def list_frames(folder: Path, but: Iterable[Path] = ()) -> list[Path]:
+    """The frames of a folder in the order of their numbers; but: files that are none."""
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder of frames")
+    others = {path.resolve() for path in but}
     frames = [path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES]
+    frames = [path for path in frames if path.resolve() not in others] if others else frames
     if not frames:
         raise UserError(f"{folder}: holds no frames ({', '.join(FRAME_SUFFIXES)})")
     frames = in_order(frames)
@@ -76,6 +78,18 @@ def require_size(path: Path, image: np.ndarray, size: tuple[int, int]) -> None:
     if image.shape[:2] != size:
         found, wanted = (f"{width}x{height}" for height, width in (image.shape[:2], size))
         raise UserError(f"{path}: is {found}, but its sequence's frames are {wanted}; all must be of one size")
+
+
+def read_squeezed(path: Path, size: int) -> np.ndarray:
+    """A frame squeezed to size × size, BGR uint8."""
+    return cv2.resize(read_frame(path), (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def choose(listed: list[str], names: list[str] | None, where: Path) -> list[str]:
+    """All videos that are listed, or those of `names`; UserError if one of them is not listed."""
+    if unknown := [name for name in names or [] if name not in listed]:
+        raise UserError(f"--videos {','.join(unknown)}: not in {where}")
+    return [name for name in listed if names is None or name in names]
 
 
 def read_video(path: Path) -> tuple[Iterator[np.ndarray], tuple[int, int], int | None, Fraction]:

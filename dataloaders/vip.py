@@ -4,11 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from dataloaders.layout import require_layout
-from dataloaders.video import list_frames, read_frame, read_list, read_mask
+from dataloaders.video import choose, list_frames, read_list, read_mask
 from utils.errors import UserError
 
 LIST = "lists/val_videos.txt"
@@ -27,23 +26,18 @@ class Video:
     masks: tuple[Path, ...]
 
     def truth(self, index: int) -> np.ndarray:
-        """Class of every pixel of a frame, uint8 [H, W]; UserError if it is none."""
-        mask = read_mask(self.masks[index])
-        if mask.max() >= len(CLASSES):
-            raise UserError(f"{self.masks[index]}: holds class {mask.max()}; VIP has 0 … {len(CLASSES) - 1}")
-        return mask
+        """Class of every pixel of a frame, uint8 [H, W]; those that are none of the 20 do not count."""
+        return read_mask(self.masks[index])
 
-    def read_frame(self, index: int, size: int) -> np.ndarray:
-        """A frame squeezed to size × size, BGR uint8."""
-        return cv2.resize(read_frame(self.frames[index]), (size, size), interpolation=cv2.INTER_LINEAR)
+    def given(self) -> np.ndarray:
+        """The classes of the first frame, uint8 [H, W], those that are none of the 20 as background."""
+        mask = self.truth(0)
+        return np.where(mask < len(CLASSES), mask, 0)
 
 
 def load_videos(root: Path, names: list[str] | None) -> list[Video]:
     """The videos of ROOT/lists/val_videos.txt, or those of `names`."""
-    listed = list_videos(root)
-    if unknown := [name for name in names or [] if name not in listed]:
-        raise UserError(f"--videos {','.join(unknown)}: not in {root / LIST}")
-    return [_load_video(root, name) for name in listed if names is None or name in names]
+    return [_load_video(root, name) for name in choose(list_videos(root), names, root / LIST)]
 
 
 def list_videos(root: Path) -> list[str]:

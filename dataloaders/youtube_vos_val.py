@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dataloaders.layout import require_layout
-from dataloaders.video import list_frames, read_mask, require_size
+from dataloaders.video import choose, list_frames, read_mask, require_size
 from utils.errors import UserError
 
 META = "meta.json"
@@ -71,12 +71,10 @@ def load_videos(root: Path, subset: str, names: list[str] | None, *, all_frames:
     """The videos of ROOT/SUBSET/meta.json, or those of `names`; all_frames: with the frames between the wanted ones."""
     listed, folder = list_videos(root, subset), root / subset
     meta = read_meta(folder / META)
-    if unknown := [name for name in names or [] if name not in meta]:
-        raise UserError(f"--videos {','.join(unknown)}: not in {folder / META}")
+    chosen = choose(listed, names, folder / META)
     frames = root / f"{subset}{ALL_FRAMES}" if all_frames else folder
     if not (frames / "JPEGImages").is_dir():
         raise UserError(f"{frames / 'JPEGImages'}: no such folder; see scripts/check_data.py youtube-vos {root}")
-    chosen = [name for name in listed if names is None or name in names]
     return [_load_video(name, meta[name], frames / "JPEGImages", folder / "Annotations") for name in chosen]
 
 
@@ -94,8 +92,12 @@ def read_meta(path: Path) -> dict[str, tuple[TrackedObject, ...]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read as YouTube-VOS's list of videos ({error!r})") from error
     for name, objects in meta.items():
-        if not objects or name != Path(name).name or not all(1 <= one.number <= 255 and one.frames for one in objects):
-            raise UserError(f"{path}: video {name!r} needs objects 1 … 255, each with frames")
+        numbers = {one.number for one in objects if 1 <= one.number <= 255 and one.frames}
+        if not objects or len(numbers) < len(objects):
+            raise UserError(f"{path}: video {name!r} needs objects 1 … 255, each once and with frames")
+        for plain in (name, *(frame for one in objects for frame in one.frames)):
+            if plain in ("", ".", "..") or plain != Path(plain).name:
+                raise UserError(f"{path}: {plain!r} of video {name!r} is not the plain name of a file or folder")
     if not meta:
         raise UserError(f"{path}: lists no videos")
     return meta
@@ -103,9 +105,16 @@ def read_meta(path: Path) -> dict[str, tuple[TrackedObject, ...]]:
 
 def _parse_objects(objects: dict) -> tuple[TrackedObject, ...]:
     return tuple(
-        TrackedObject(int(number), str(one.get("category", "")), tuple(sorted(map(str, one["frames"]))))
+        TrackedObject(int(number), str(one.get("category", "")), tuple(sorted(map(str, list_of(one["frames"])))))
         for number, one in objects.items()
     )
+
+
+def list_of(values: object) -> list:
+    """The same, if it is a list."""
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r} is not a list")
+    return values
 
 
 def _load_video(name: str, objects: tuple[TrackedObject, ...], images: Path, annotations: Path) -> Video:

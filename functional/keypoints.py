@@ -35,20 +35,19 @@ def joint_positions(maps: Tensor) -> Tensor:
     return torch.where(total[:, None] > 0, mean, math.nan)
 
 
-def normalised_distances(found: np.ndarray, joints: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Distances between found and true joints [T, J, 2] in units of 0.6 times the diagonal of each frame's box.
+def normalised_distances(found: np.ndarray, joints: np.ndarray) -> np.ndarray:
+    """Distances between found and true joints [T, J, 2] in units of 0.6 times the diagonal of each frame's true joints.
 
-    counted: which joints make the box and have a distance, bool [T, J]; others have NaN. A lost one is infinitely far.
+    [T, J]; NaN where a true joint is; a lost one is infinitely far.
     """
-    places = np.where(counted[..., None], joints, np.nan)
-    distances = np.full(counted.shape, np.nan)
-    for frame in np.flatnonzero(counted.any(1)):
-        box = np.nanmax(places[frame], 0) - np.nanmin(places[frame], 0)
-        apart = np.linalg.norm(found[frame] - places[frame], axis=-1)
-        apart = np.where(counted[frame] & np.isnan(apart), np.inf, apart)
+    distances = np.full(joints.shape[:2], np.nan)
+    for frame in np.flatnonzero(~np.isnan(joints).any(2).all(1)):
+        box = np.nanmax(joints[frame], 0) - np.nanmin(joints[frame], 0)
+        apart = np.linalg.norm(found[frame] - joints[frame], axis=-1)
+        apart = np.where(np.isnan(found[frame]).any(1), np.inf, apart)
         with np.errstate(divide="ignore", invalid="ignore"):
             distances[frame] = np.where(apart == 0, 0, apart / (BOX_SHARE * np.linalg.norm(box)))
-    return np.where(counted, distances, np.nan)
+    return np.where(np.isnan(joints).any(2), np.nan, distances)
 
 
 def correct_share(distances: np.ndarray, threshold: float) -> np.ndarray:

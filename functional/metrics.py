@@ -106,8 +106,12 @@ def legacy_measure(objects: Sequence[ObjectScores]) -> dict[str, float]:
 
 
 def confusion(predicted: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
-    """Pixels by true and predicted class, [classes, classes]; predicted, truth: classes of pixels [H, W]."""
-    pairs = truth.astype(np.int64).ravel() * classes + predicted.ravel()
+    """Pixels by true and predicted class, [classes, classes]; predicted, truth: classes of pixels [H, W].
+
+    Pixels whose true class is none of them do not count.
+    """
+    counted = truth < classes
+    pairs = truth[counted].astype(np.int64) * classes + predicted[counted]
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 

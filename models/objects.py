@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from functional.color import normalised_lab
 from models.propagation import UNKNOWN, Propagator
@@ -53,14 +52,16 @@ class ObjectPropagator:
         given: ids of this frame, uint8 [H, W]; needed with the first frame. Later, objects are where it is not 0, and
         elsewhere is what is found: so objects join, or are corrected.
         """
-        started = time.perf_counter()
+        started, first = time.perf_counter(), len(self.ids) == 1
         prediction = self.propagator.step(frame, None if given is None else self._labels(given))
-        mask = prediction.mask
-        if tuple(mask.shape) != self._size:
-            mask = enlarge(prediction.soft, self.propagator.stride, tuple(mask.shape), self._size)
+        mask, size = prediction.mask, tuple(prediction.mask.shape)
+        if size != self._size:
+            mask = self.propagator.harden(prediction.soft, size, enlarged=self._size)
         ids = self.ids[mask.cpu().numpy()]
         self.seconds += time.perf_counter() - started
-        return ids if given is None else np.where(given > 0, given, ids)
+        if given is None:
+            return ids
+        return given if first else np.where(given > 0, given, ids)
 
     def _labels(self, given: np.ndarray) -> Tensor:
         """Label channels of ids, at the size at which they are propagated; new ids get channels of their own."""
@@ -82,11 +83,3 @@ class ObjectPropagator:
         if self.max_side is None or longest <= self.max_side:
             return self._size
         return tuple(max(1, round(side * self.max_side / longest)) for side in self._size)
-
-
-def enlarge(soft: Tensor, stride: int, inner: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """The strongest labels at a frame's own size [H, W], of soft labels [K, h, w] of one that is of size `inner`."""
-    scales = (whole / part for whole, part in zip(size, inner, strict=True))
-    padded = [round(cells * stride * scale) for cells, scale in zip(soft.shape[1:], scales, strict=True)]
-    maps = F.interpolate(soft[None], padded, mode="bilinear", align_corners=False)[0]
-    return maps[:, : size[0], : size[1]].argmax(0)

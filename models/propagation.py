@@ -21,7 +21,7 @@ UNKNOWN = -1  # a label that is to be predicted
 class Prediction:
     """What one step yields."""
 
-    soft: Tensor  # label weights on the feature grid [K, h, w], background first; with the prior they do not sum to 1
+    soft: Tensor  # label weights on the feature grid [K, h, w], background first, as found where something was to be
     mask: Tensor  # labels at the frame's size [H, W], int64
 
 
@@ -74,20 +74,30 @@ class Propagator:
         """
         self._require(frame, labels)
         features = self._encode(frame)
+        found = remembered = None
+        if labels is not None:
+            labels = labels.to(frame.device)
         if labels is None:
-            soft = self._attend(features)
-            hard = self._harden(soft)
+            found = remembered = self._attend(features)
+            hard = self.harden(found, frame.shape[-2:])
         elif labels.is_floating_point():
-            soft = labels.to(frame.device)
-            self.channels = max(self.channels, len(soft))
-            hard = self._harden(soft)
+            found = remembered = labels
+            self.channels = max(self.channels, len(labels))
+            hard = self.harden(labels, frame.shape[-2:])
         else:
-            hard = self._complete(features, self._pad(labels.to(frame.device).long()))
-            soft = self._one_hot(self._on_grid(hard))
+            hard, unknown = labels.long(), labels == UNKNOWN
+            self.channels = max(self.channels, int(labels.max()) + 1)
+            if unknown.any():
+                found = self._attend(features)
+                hard = torch.where(unknown, self.harden(found, frame.shape[-2:]), hard)
         if labels is not None:
             self.given.add(self.frame)
-        self._remember(features, soft if self.propagation.soft else self._on_grid(hard))
-        return Prediction(soft, hard[: frame.shape[-2], : frame.shape[-1]])
+        if not self.propagation.soft:
+            remembered = self._on_grid(hard)
+        elif remembered is None:
+            remembered = self._one_hot(self._on_grid(hard))
+        self._remember(features, remembered)
+        return Prediction(self._one_hot(self._on_grid(hard)) if found is None else found, hard)
 
     def _require(self, frame: Tensor, labels: Tensor | None) -> None:
         """ValueError unless these labels can go with the frame."""
@@ -107,14 +117,15 @@ class Propagator:
             features = F.normalize(features, dim=1)
         return features if self.propagation.temperature == 1 else features / self.propagation.temperature**0.5
 
-    def _complete(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Labels [H, W] with those that are unknown predicted."""
-        self.channels = max(self.channels, int(labels.max()) + 1)
-        unknown = labels == UNKNOWN
-        return torch.where(unknown, self._harden(self._attend(features)), labels) if unknown.any() else labels
+    def harden(self, soft: Tensor, size: tuple[int, int], enlarged: tuple[int, int] | None = None) -> Tensor:
+        """The strongest label of every pixel of a frame of that size, int64 [H, W], of its soft labels [K, h, w].
 
-    def _harden(self, soft: Tensor) -> Tensor:
-        return _hard_labels(soft, self.stride, stretch=self.propagation.stretch)
+        enlarged: another size at which they are wanted.
+        """
+        wanted = enlarged or size
+        scales = (whole / part for whole, part in zip(wanted, size, strict=True))
+        padded = [round(cells * self.stride * scale) for cells, scale in zip(soft.shape[1:], scales, strict=True)]
+        return _hard_labels(soft, padded, stretch=self.propagation.stretch)[: wanted[0], : wanted[1]]
 
     def _attend(self, features: Tensor) -> Tensor:
         """Soft labels [K, h, w] of the frame with these features [1, C, h, w]."""
@@ -127,7 +138,11 @@ class Propagator:
                 features, keys, values, how.radius, top_k=how.top_k, circle=how.circle, windowed=windowed
             )[0]
         offsets = [self._offset(features, frame) for frame in frames]
-        return attend(features, keys, values, how.radius, offsets=offsets, prior=how.prior, backend=self.backend)[0]
+        if not (how.soft and how.prior):
+            return attend(features, keys, values, how.radius, offsets=offsets, prior=how.prior, backend=self.backend)[0]
+        values = [F.pad(of_frame, (0, 0, 0, 0, 0, 1), value=1.0) for of_frame in values]  # what the weights sum to
+        found = attend(features, keys, values, how.radius, offsets=offsets, prior=True, backend=self.backend)[0]
+        return found[:-1] / found[-1:].clamp_min(torch.finfo(found.dtype).tiny)
 
     def _references(self) -> list[int]:
         how = self.propagation
@@ -174,15 +189,15 @@ class Propagator:
         return F.one_hot(labels, self.channels).permute(2, 0, 1).float()
 
 
-def _hard_labels(soft: Tensor, stride: int, *, stretch: bool) -> Tensor:
-    """The strongest label of every pixel after bilinear upsampling, [K, h, w] -> [h·stride, w·stride] int64.
+def _hard_labels(soft: Tensor, size: list[int], *, stretch: bool) -> Tensor:
+    """The strongest label of every pixel after bilinear upsampling to a size, [K, h, w] -> int64 [H, W].
 
     A few channels at a time, so that many objects do not need as many full-size maps.
     """
     best = labels = None
     for first in range(0, len(soft), UPSAMPLED_CHANNELS):
         part = soft[None, first : first + UPSAMPLED_CHANNELS]
-        maps = F.interpolate(part, scale_factor=stride, mode="bilinear", align_corners=False)[0]
+        maps = F.interpolate(part, size, mode="bilinear", align_corners=False)[0]
         strength, label = (_stretched(maps) if stretch else maps).max(0)
         if best is None:
             best, labels = strength, label

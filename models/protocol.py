@@ -19,11 +19,11 @@ class Propagation:
     foreground_gain: float = 1.0  # multiplies the values of all channels but the background
     policy: int = 0  # which reference frames: 0 first, sixth and recent; 1 first and recent; 2 the last frame alone
     radius: int = 14
-    soft: bool = False  # remember soft labels
+    soft: bool = False  # remember soft labels; with the prior they are divided by what its weights sum to
     context: int | None = None  # reference frames: the first one and so many recent ones, instead of `policy`
     normalise: bool = False  # features to length 1
     temperature: float = 1.0  # divides the logits
-    top_k: int | None = None  # attend to so many cells of all references; the fields above but `policy` are for without
+    top_k: int | None = None  # attend to so many cells of all references; no search, prior and foreground gain with it
     circle: bool = False  # with top_k: windows are circles, of cells nearer than the radius
     first_windowed: bool = True  # with top_k: False lets a query see all of a frame whose labels were given
     stretch: bool = False  # each label's map to 0 … 1 before the strongest label is taken
@@ -33,6 +33,8 @@ class Propagation:
             raise ValueError("circle and first_windowed need top_k")
         if self.top_k is not None and (self.prior or self.foreground_gain != 1):
             raise ValueError("the prior and the foreground gain do not go with top_k")
+        if self.soft and self.foreground_gain != 1:
+            raise ValueError("the foreground gain would grow from frame to frame in soft labels that are remembered")
 
     @classmethod
     def released(cls, *, momentum: bool, compact: bool, policy: int = 0) -> "Propagation":

@@ -15,7 +15,7 @@ from utils.errors import UserError, run
 from utils.options import ArgumentParser
 
 SHOWN = 20  # problems
-WHOLE = {"davis 2016": 20, "davis 2017": 30, "youtube-vos": 474, "vip": 50, "jhmdb": 268}  # videos; YouTube-VOS of 2018
+WHOLE = {"davis 2016": (20,), "davis 2017": (30,), "youtube-vos": (474, 507), "vip": (50,), "jhmdb": (268,)}  # videos
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
     if problems:
         raise UserError(f"{root}: {len(problems)} of {len(listed)} videos cannot be used; mend what is named above")
     whole = WHOLE.get(f"davis {arguments.year}" if arguments.dataset == "davis" else arguments.dataset)
-    note = f" (the whole set has {whole})" if whole not in (None, len(listed)) else ""
+    note = f" (the whole set has {' or '.join(map(str, whole))})" if whole and len(listed) not in whole else ""
     print(f"{len(listed)} videos{note}, {frames} frames: all there")
 
 

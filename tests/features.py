@@ -26,6 +26,25 @@ def kinds(_: torch.device) -> Kinds:
     return Kinds()
 
 
+def nothing_to_call(_: torch.device) -> None:
+    """A function that forgets to return its encoder."""
+
+
+def other_stride(_: torch.device) -> object:
+    """An encoder that does not say its stride, so it is taken for 8."""
+    return Kinds().__call__
+
+
+def pair_of_strides(_: torch.device) -> torch.nn.Conv2d:
+    """An encoder with a stride of another kind."""
+    return torch.nn.Conv2d(3, 4, 8, 8)
+
+
+def tokens(_: torch.device) -> object:
+    """Features in a row, as transformers make them."""
+    return lambda frames: torch.zeros(1, frames.shape[1] * 96, 17)
+
+
 def paint(kinds: np.ndarray) -> np.ndarray:
     """A frame whose features are these kinds of things, [H, W] -> BGR uint8 [H, W, 3]."""
     return np.repeat((STEP * kinds).astype(np.uint8)[..., None], 3, 2)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dataloaders.davis import load_sequences
-from evaluation import load_encoder
+from encoders import load_encoder
 from functional.color import normalised_lab
 from functional.metrics import jaccard
 from models.liir import LIIR

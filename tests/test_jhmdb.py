@@ -1,6 +1,8 @@
 """Joints: heat maps and back, PCK by hand, JHMDB in its layout, and the animals of BADJA."""
 
 import json
+import sys
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -9,7 +11,7 @@ import scipy.io
 import torch
 
 import evaluate_jhmdb
-from dataloaders.jhmdb import JHMDB_JOINTS, load_badja
+from dataloaders.jhmdb import JHMDB_JOINTS, load_badja, load_jhmdb
 from functional.keypoints import correct_share, heat_maps, joint_positions, normalised_distances
 from tests.builders import Outcome, require_refusal, require_same_when_sharded, require_success, run_here
 from tests.features import paint
@@ -32,16 +34,22 @@ def test_joints_survive_the_way_into_maps_and_back():
     assert found[4:].isnan().all()
 
 
+def test_a_joint_is_the_mean_of_the_five_strongest_cells():
+    map_of_joint = torch.zeros(1, 3, 9)
+    map_of_joint[0, 1] = torch.tensor([0.1, 0, 0, 0.8, 1, 0.8, 0.6, 0.4, 0.3])
+    expected = (3 * 0.8 + 4 * 1 + 5 * 0.8 + 6 * 0.6 + 7 * 0.4) / 3.6
+    torch.testing.assert_close(joint_positions(map_of_joint), torch.tensor([[expected, 1]]))
+
+
 def test_pck_by_hand():
     joints = np.array([[[0, 0], [30, 40], [10, 10]]], float)  # the box's diagonal is 50, a unit is 30
     found = joints + np.array([[3, 0], [0, 6.01], [0, 0]])
-    every = np.ones((1, 3), bool)
-    np.testing.assert_allclose(normalised_distances(found, joints, every), [[0.1, 6.01 / 30, 0]])
-    np.testing.assert_allclose(correct_share(normalised_distances(found, joints, every), 0.1), [1, 0, 1])
-    found[0, 2] = np.nan
-    assert normalised_distances(found, joints, every)[0, 2] == np.inf
-    without = np.array([[True, False, True]])  # the box is that of the joints which count
-    np.testing.assert_allclose(normalised_distances(found, joints, without)[0], [3 / (0.6 * 200**0.5), np.nan, np.inf])
+    np.testing.assert_allclose(normalised_distances(found, joints), [[0.1, 6.01 / 30, 0]])
+    np.testing.assert_allclose(correct_share(normalised_distances(found, joints), 0.1), [1, 0, 1])
+    found[0, 2] = np.nan  # lost, which is nothing to the others
+    np.testing.assert_allclose(normalised_distances(found, joints), [[0.1, 6.01 / 30, np.inf]])
+    joints[0, 1] = np.nan  # not annotated, so not in the box
+    np.testing.assert_allclose(normalised_distances(found, joints)[0], [3 / (0.6 * 200**0.5), np.nan, np.inf])
     np.testing.assert_allclose(correct_share(np.array([[0.1, np.nan], [np.inf, np.nan]]), 0.2), [0.5, np.nan])
 
 
@@ -83,6 +91,15 @@ def evaluate(root, *arguments: object) -> Outcome:
     return run_here(evaluate_jhmdb.main, evaluate_jhmdb.__file__, *FEATURES, *where, *arguments)
 
 
+def test_what_is_read(root):
+    """MATLAB counts from 1; frames beyond the joints are left out; the side of the squares is the field's."""
+    for video in load_jhmdb(root, None):
+        np.testing.assert_array_equal(video.joints, np.stack([places(index) for index in range(FRAMES)]))
+        assert len(video.frames) == FRAMES
+    with patch.object(sys, "argv", ["evaluate_jhmdb.py"]):
+        assert evaluate_jhmdb.parse_arguments().size == 320
+
+
 def test_joints_are_followed(root):
     """Found where they are, in the pixels of the frames; by hand, all are within a tenth."""
     out = require_success(evaluate(root, "--report"))
@@ -122,6 +139,13 @@ def test_two_processes_write_what_one_writes(root):
 
 def test_bad_data(root):
     require_refusal(evaluate(root, "--videos", "none"), "--videos none")
+    lost = root / "joint_positions" / "push" / "push_test" / "joint_positions.mat"
+    kept = lost.read_bytes()
+    scipy.io.savemat(lost, {"pos_img": np.full((2, 15, FRAMES), np.nan)})
+    require_refusal(evaluate(root, "--videos", "push/push_test"), "no joint counts")
+    lost.unlink()
+    require_refusal(evaluate(root), lost, "no such file")
+    lost.write_bytes(kept)
     path = root / "joint_positions" / "wave" / "wave_test" / "joint_positions.mat"
     scipy.io.savemat(path, {"pos_img": np.zeros((2, 14, 3))})
     require_refusal(evaluate(root), path, "[2, 14, 3]")
@@ -144,3 +168,12 @@ def test_animals(shared):
         height, width = video.frame_size
         known = video.joints[~np.isnan(video.joints).any(2)]
         assert ((known >= 0) & (known <= [width, height])).all()
+
+
+def test_animals_are_followed(shared, tmp_path):
+    """By the features and in the configuration of the checkpoint that comes with the repository."""
+    where = "--datapath", shared / "eval" / "badja_keypoints", "--savepath", tmp_path / "results"
+    how = "--layout", "badja", "--videos", "horsejump-low", "--size", 160, "--device", "cpu", "--usemomen", "--compact"
+    require_success(run_here(evaluate_jhmdb.main, evaluate_jhmdb.__file__, *how, *where))
+    results = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert 0.3 < results["scores"]["PCK@0.2"] < 0.9

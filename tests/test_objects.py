@@ -75,6 +75,29 @@ def test_frames_are_propagated_smaller(size, max_side):
     assert max(seen[0]) <= max(max_side, *torch.Size([32]))
 
 
+def test_what_is_given_stays_as_it_is_given(max_side=32):
+    """At another size, too: in the first frame all of it, later the objects; who joins is nowhere else."""
+    objects = start(max_side)
+    first, late = scene((1, 8, 8)), scene((1, 8, 8), (2, 24, 40))
+    given = scene((1, 8, 8), side=13)
+    assert np.array_equal(step(objects, first, given), given)
+    given = scene((2, 24, 40), side=13)
+    mask = step(objects, late, given)
+    assert np.array_equal(mask == 2, given == 2)
+    assert jaccard(mask == 1, late == 1) > 0.75
+
+
+def test_maps_are_stretched_at_every_size():
+    """Label 2 has nowhere half of the weight; each map from 0 to 1, it is the strongest where it is strongest."""
+    soft = torch.tensor([[[0.6, 0.7, 0.9, 1.0]], [[0.4, 0.0, 0.0, 0.0]], [[0.0, 0.3, 0.1, 0.0]]])
+    for stretch, expected in ((False, [0, 0, 0, 0]), (True, [1, 2, 0, 0])):
+        propagator = Propagator(Kinds(), Propagation(stretch=stretch), stride=4)
+        assert propagator.harden(soft, (4, 16))[2, 2::4].tolist() == expected
+        enlarged = propagator.harden(soft, (4, 16), enlarged=(8, 32))
+        assert enlarged.shape == (8, 32)
+        assert enlarged[4, 4::8].tolist() == expected
+
+
 def test_a_video_that_starts_without_objects():
     objects = start()
     assert not step(objects, scene(), np.zeros((48, 64), np.uint8)).any()

@@ -82,8 +82,41 @@ def test_the_same_command_does_it_again_and_another_is_refused(folder):
     command = "--mask", folder / "first.png", "--rate", 5
     require_success(run(folder, "frames", *command))
     require_success(run(folder, "frames", *command))
+    with av.open(str(folder / "results" / "overlay.mp4")) as video:
+        assert video.streams.video[0].average_rate == 5
+    native = masks(folder)
     require_refusal(run(folder, "frames", *command, "--max_side", 32), "max_side", "--overwrite")
     require_success(run(folder, "frames", *command, "--max_side", 32, "--overwrite"))
+    smaller = masks(folder)
+    assert [mask.shape for mask in smaller] == [SIZE] * FRAMES
+    assert np.array_equal(smaller[0], native[0])
+    assert any((one != other).any() for one, other in zip(native, smaller, strict=True))
+
+
+def test_a_mask_beside_the_frames_is_no_frame(folder):
+    (folder / "first.png").rename(folder / "frames" / "first.png")
+    out = require_success(run(folder, "frames", "--mask", folder / "frames" / "first.png"))
+    assert out.startswith(f"{FRAMES} frames")
+
+
+def test_a_video_that_is_cut_off(folder):
+    """What there is of it is propagated, and the user is told."""
+    random = np.random.default_rng(0)
+    with av.open(str(folder / "whole.mp4"), "w", options={"movflags": "faststart"}) as video:
+        stream = video.add_stream(
+            "libx264", rate=24, width=SIZE[1], height=SIZE[0], pix_fmt="yuv420p", options={"g": "1", "bf": "0"}
+        )
+        for index in range(FRAMES):
+            pixels = paint(kinds(index)) + random.integers(0, 100, (*SIZE, 3), np.uint8)
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "bgr24")))
+        video.mux(stream.encode())
+    whole = (folder / "whole.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    outcome = run(folder, "cut.mp4", "--mask", folder / "first.png")
+    assert outcome.code == 0, outcome.stderr
+    (warning,) = outcome.starting("warning: ")
+    assert f"says it has {FRAMES} frames" in warning
+    assert 0 < len(masks(folder)) < FRAMES
 
 
 def test_mistakes(folder):
@@ -100,6 +133,7 @@ def test_mistakes(folder):
         ("none.mp4", [first], "none.mp4"),
         ("text.mp4", [first], "text.mp4"),
         ("frames", [first, f"99={first}"], f"{FRAMES} frames"),
+        ("frames", [first, "--rate", "2147483648"], "--rate"),
     ):
         require_refusal(run(folder, video, "--mask", *options), told)
-    assert len(masks(folder)) == FRAMES  # what was computed before a mistake was noticed is there
+    assert not (folder / "results").exists()

@@ -75,6 +75,7 @@ def propagate_densely(name: str, video: list[Tensor], first: Tensor) -> list[Ten
 def test_protocols(name):
     """On the features themselves as frames, for longer than the context."""
     stride, how = PROTOCOLS[name]
+    assert stride == {"crw": 8, "dino": 16}[name]
     height, width = 6, 20
     labels = torch.randint(0, LABELS, (height, width), generator=torch.Generator().manual_seed(0))
     labels[0, :LABELS] = torch.arange(LABELS)
@@ -94,7 +95,19 @@ def test_protocols(name):
             assert torch.equal(prediction.mask, full.argmax(0))
 
 
+def test_soft_labels_under_the_prior_stay_shares():
+    """The prior's weights do not sum to 1; what is remembered, and is multiplied with them again, must."""
+    start, drift = random_maps(5, 12, 20, dtype=torch.float32), random_maps(50, 5, 12, 20, seed=1, dtype=torch.float32)
+    propagator = Propagator(lambda frames: 3 * frames, Propagation(prior=True, soft=True, search=False), stride=1)
+    first = F.one_hot(torch.arange(240).view(12, 20) % LABELS).permute(2, 0, 1).float()
+    for t in range(50):
+        soft = propagator.step(start + 0.05 * drift[:t].sum(0), first if t == 0 else None).soft
+        torch.testing.assert_close(soft.sum(0), torch.ones(12, 20), atol=1e-4, rtol=0)
+
+
 def test_what_does_not_go_together():
+    with pytest.raises(ValueError, match="grow"):
+        Propagation(soft=True, foreground_gain=1.05)
     for fields in ({"circle": True}, {"first_windowed": False}, {"top_k": 5, "prior": True}):
         with pytest.raises(ValueError, match="top_k"):
             Propagation(**fields)

@@ -1,6 +1,8 @@
 """What the README shows works as it stands there."""
 
+import importlib
 import re
+import sys
 from pathlib import Path
 from unittest.mock import patch
 
@@ -9,7 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.builders import evaluate, frame_pixels, mask_pixels, require_refusal, require_success, write_davis
+from encoders import add_features_options, load_features
+from models.protocol import PROTOCOLS
+from tests.builders import Outcome, evaluate, frame_pixels, mask_pixels, require_refusal, require_success, write_davis
+from utils.options import ArgumentParser
 from utils.visualize import VideoWriter
 
 ROOT = Path(__file__).parents[1]
@@ -64,6 +69,10 @@ def test_your_own_features(tmp_path, monkeypatch):
         (["--encoder", "nowhere:function"], "--encoder nowhere:function"),
         (["--encoder", "tests.features:nothing"], "--encoder tests.features:nothing"),
         (["--encoder", "tests.features"], "module:function"),
+        (["--encoder", "tests.features:nothing_to_call"], "None"),
+        (["--encoder", "tests.features:other_stride"], "stride 8"),
+        (["--encoder", "tests.features:pair_of_strides"], "(8, 8)"),
+        (["--encoder", "tests.features:tokens"], "(1, 288, 17)"),
         (["--encoder", "tests.features:kinds", "--amp"], "--amp"),
         (["--encoder", "tests.features:kinds", "--compact"], "--protocol crw"),
         (["--encoder", "tests.features:kinds", "--protocol", "other"], "--protocol"),
@@ -72,3 +81,42 @@ def test_your_own_features(tmp_path, monkeypatch):
 def test_encoders_that_cannot_be_used(options, told, tmp_path):
     data = write_davis(tmp_path / "davis")
     require_refusal(evaluate(*options, "--datapath", data, "--savepath", tmp_path / "results"), told)
+
+
+def test_a_changed_encoder_is_another_run(tmp_path, monkeypatch):
+    """By its source, and by its weights; what it imports when it is called is found."""
+    data = write_davis(tmp_path / "davis")
+    monkeypatch.chdir(tmp_path)
+    source = """
+import torch
+def make(device):
+    import helper_of_mine
+    torch.manual_seed(SEED)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, 8))
+"""
+    (tmp_path / "helper_of_mine.py").write_text("")
+    command = "--encoder", "net_of_mine:make", "--datapath", data, "--savepath", tmp_path / "results"
+
+    def run(seed: int, more: str = "") -> Outcome:
+        (tmp_path / "net_of_mine.py").write_text(source.replace("SEED", str(seed)) + more)
+        for name in ("net_of_mine", "helper_of_mine"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        with torch.random.fork_rng(devices=[]), patch.object(sys, "dont_write_bytecode", True):
+            return evaluate(*command)
+
+    require_success(run(0))
+    require_success(run(0))
+    require_refusal(run(1), "encoder_sha256")
+    require_refusal(run(0, "# changed"), "encoder_sha256")
+
+
+@pytest.mark.parametrize("protocol", ["liir", "crw", "dino"])
+def test_liir_by_every_protocol(protocol, checkpoint):
+    """Without --encoder it is LIIR's features, at their own stride, that are propagated so."""
+    parser = ArgumentParser()
+    add_features_options(parser)
+    arguments = parser.parse_args(["--protocol", protocol, "--resume", str(checkpoint)])
+    features = load_features(arguments, torch.device("cpu"))
+    assert features.stride == 4
+    assert features.propagation == PROTOCOLS[protocol][1]

@@ -1,6 +1,7 @@
 """YouTube-VOS as evaluated: late objects, wanted frames, the server's zip, and scores by hand."""
 
 import json
+import re
 import shutil
 import zipfile
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 import evaluate_youtube_vos
+import submission
 from dataloaders.youtube_vos_val import load_videos
 from functional.metrics import boundary_f, jaccard
 from submission import validate
@@ -86,7 +88,7 @@ def test_objects_join_and_leave_and_only_wanted_frames_are_packed(root, options)
 
 
 def test_scores_are_the_means_by_hand(root):
-    out = require_success(evaluate(root))
+    out = require_success(evaluate(root, "--report"))
     expected = {}
     for name, objects in OBJECTS.items():
         for number, (category, first, last) in objects.items():
@@ -101,6 +103,12 @@ def test_scores_are_the_means_by_hand(root):
     scores = json.loads((root / "results" / "results.json").read_text())["scores"]
     assert scores == pytest.approx({"G": np.mean(list(expected.values())), **expected})
     assert f"G         {100 * scores['G']:.1f}" in out
+    page = (root / "results" / "report.html").read_text()
+    captions = re.findall(r"<figcaption>frame (\d+)(?:: ([\d.]+))?</figcaption>", page)
+    assert len(captions) == 4 + 2  # of the wanted frames, those that have a score: not the first
+    of_early = [float(score) for _, score in captions[:4]]
+    assert of_early == sorted(of_early)
+    assert len(re.findall(r'points="([^"]*)"', page)) == 2 * 3
 
 
 def test_without_truth_there_is_a_zip_and_no_score(root):
@@ -122,7 +130,7 @@ def test_a_run_continues_and_may_then_be_scored_otherwise(root):
     assert outcome.code == 0
     assert len(outcome.starting("warning: ")) == 1
     assert record.stat().st_mtime_ns == before
-    assert set(json.loads((root / "results" / "results.json").read_text())["scores"]) == {"G", "J", "F"}
+    assert set(json.loads((root / "results" / "results.json").read_text())["scores"]) == {"J", "F"}
 
 
 def test_small_frames_are_propagated_and_full_ones_written(root):
@@ -142,9 +150,14 @@ def replace_member(path, name, data):
                 archive.writestr(member, content)
 
 
-def png(mask: np.ndarray, tmp_path, mode: str = "P") -> bytes:
+def png(mask: np.ndarray, tmp_path, *modes: str) -> bytes:
+    """A mask's file, converted to those kinds of image one after the other."""
     write_mask(tmp_path / "x.png", mask)
-    Image.open(tmp_path / "x.png").convert(mode).save(tmp_path / "x.png")
+    for mode in modes:
+        image = Image.open(tmp_path / "x.png").convert(mode)
+        if mode == "P":
+            image.putpalette([9] * 768)  # grey
+        image.save(tmp_path / "x.png")
     return (tmp_path / "x.png").read_bytes()
 
 
@@ -161,11 +174,43 @@ def test_what_the_server_would_refuse(root, tmp_path):
         (member, png(empty, tmp_path, "L"), "palette"),
         (member, png(empty[1:], tmp_path), "48x31"),
         (member, png(empty + 2, tmp_path), "object 2"),
+        (member, png(empty, tmp_path, "L", "P"), "palette"),
     ):
         shutil.copy(path, tmp_path / "damaged.zip")
         replace_member(tmp_path / "damaged.zip", name, data)
         with pytest.raises(UserError, match=told):
             validate(tmp_path / "damaged.zip", videos)
+    (tmp_path / "damaged.zip").write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UserError, match="read again"):
+        validate(tmp_path / "damaged.zip", videos)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(member, png(empty, tmp_path))
+    with pytest.raises(UserError, match="twice"):
+        validate(path, videos)
+
+
+def test_masks_that_came_or_went_after_a_run(root):
+    kept = root / "results" / "Annotations" / "early" / "00010.png"
+    require_success(evaluate(root))
+    kept.unlink()
+    require_refusal(evaluate(root), kept, "--overwrite")
+    true = root / "valid" / "Annotations" / "early" / "00015.png"
+    whole = true.read_bytes()
+    true.unlink()
+    require_success(evaluate(root, "--overwrite"))
+    true.write_bytes(whole)
+    require_refusal(evaluate(root), "without these true masks")
+    write_mask(true, np.zeros((5, 5), np.uint8))
+    require_refusal(evaluate(root, "--overwrite"), true, "5x5")
+
+
+def test_what_is_packed_is_checked(root, monkeypatch):
+    def pack(savepath, videos):
+        replace_member(path := submission.pack(savepath, videos), "Annotations/late/00005.png", None)
+        return path
+
+    monkeypatch.setattr(evaluate_youtube_vos, "pack", pack)
+    require_refusal(evaluate(root), "lacks Annotations/late/00005.png")
 
 
 @pytest.mark.soak
@@ -182,6 +227,9 @@ def test_bad_data(root):
         ('{"videos": {}}', "no videos"),
         ('{"videos": {"early": {"objects": {}}}}', "early"),
         ('{"videos": {"../x": {"objects": {"1": {"frames": ["00000"]}}}}}', "../x"),
+        ('{"videos": {"..": {"objects": {"1": {"frames": ["00000"]}}}}}', "'..'"),
+        ('{"videos": {"early": {"objects": {"1": {"frames": "00000"}}}}}', "not a list"),
+        ('{"videos": {"early": {"objects": {"1": {"frames": ["a"]}, "01": {"frames": ["a"]}}}}}', "once"),
         ('{"videos": {"early": {"objects": {"300": {"frames": ["00000"]}}}}}', "early"),
         (whole.replace("00020", "00099"), "00099"),
         (whole.replace('"00005", "00010", "00015"', '"00006", "00010"'), "00006"),

@@ -52,7 +52,7 @@ def add_model_options(
     parser.add_argument("--usemomen", action="store_true", help="the checkpoint was trained with inter-video negatives")
     parser.add_argument("--ref", type=int, choices=tuple(policies), default=0, help=REFERENCE_HELP)
     parser.add_argument("--encoder", metavar="MODULE:FUNCTION", help="other features: what FUNCTION(device) returns")
-    parser.add_argument("--protocol", choices=tuple(protocols), default="crw", help="how to propagate with --encoder")
+    parser.add_argument("--protocol", choices=tuple(protocols), help="how to propagate: else liir, crw with --encoder")
     parser.add_argument("--device", help="where to run, such as cpu or cuda:1; CUDA where there is one")
     parser.add_argument("--backend", choices=tuple(backends), default="native", help="how windows are correlated")
     add_precision_options(parser)
