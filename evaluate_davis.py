@@ -61,7 +61,14 @@ def main() -> None:
         one = partial(propagate_one, savepath=arguments.savepath, draw=arguments.overlay)
         finish = partial(summarise, arguments, sequences, benchmark_masks(arguments.savepath, sequences))
         evaluate(
-            sequences, one, finish, arguments, outputs=OUTPUTS, unlike={"predictions", "report"}, progress=show_score
+            sequences,
+            one,
+            finish,
+            arguments,
+            outputs=OUTPUTS,
+            holds=("objects",),
+            unlike={"predictions", "report"},
+            progress=show_score,
         )
     else:
         masks = find_predictions(sequences, arguments.predictions)

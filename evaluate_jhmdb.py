@@ -46,7 +46,16 @@ def main() -> None:
     videos = LOADERS[arguments.layout](arguments.datapath, arguments.videos)
     finish = partial(write_results, videos, arguments)
     one = partial(propagate_one, size=arguments.size)
-    evaluate(videos, one, finish, arguments, outputs=OUTPUTS, unlike={"with_first", "all_joints", "report"}, soft=True)
+    evaluate(
+        videos,
+        one,
+        finish,
+        arguments,
+        outputs=OUTPUTS,
+        holds=("joints",),
+        unlike={"with_first", "all_joints", "report"},
+        soft=True,
+    )
 
 
 def propagate_one(video: Video, bar: tqdm, *, features: Features, size: int) -> Record:

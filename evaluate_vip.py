@@ -41,7 +41,15 @@ def main() -> None:
     videos = load_videos(arguments.datapath, arguments.videos)
     one = partial(propagate_one, savepath=arguments.savepath, size=arguments.size)
     finish = partial(write_results, videos, arguments)
-    evaluate(videos, one, finish, arguments, outputs=OUTPUTS, unlike={"without_first", "report"})
+    evaluate(
+        videos,
+        one,
+        finish,
+        arguments,
+        outputs=OUTPUTS,
+        holds=("first", "later", "mIoU"),
+        unlike={"without_first", "report"},
+    )
 
 
 def propagate_one(video: Video, bar: tqdm, *, features: Features, savepath: Path, size: int) -> Record:

@@ -46,7 +46,7 @@ def main() -> None:
     videos = load_videos(arguments.datapath, arguments.subset, arguments.videos, all_frames=arguments.all_frames)
     one = partial(propagate_one, savepath=arguments.savepath, max_side=arguments.max_side)
     finish = partial(write_results, videos, arguments)
-    evaluate(videos, one, finish, arguments, outputs=OUTPUTS, unlike={"seen", "report"})
+    evaluate(videos, one, finish, arguments, outputs=OUTPUTS, holds=("objects",), unlike={"seen", "report"})
 
 
 def propagate_one(video: Video, bar: tqdm, *, features: Features, savepath: Path, max_side: int | None) -> Record:

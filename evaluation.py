@@ -80,12 +80,13 @@ def propagate_videos(
     encode: Callable[[Tensor], Tensor],
     *,
     outputs: Iterable[str],
+    holds: Iterable[str],
     unlike: Iterable[str] = (),
     progress: Callable[[dict[str, Record]], str] = lambda _: "",
 ) -> None:
     """Each process propagates its share of the videos that an earlier run has not finished; the leading one finishes.
 
-    one: propagates a video and yields its record.
+    one: propagates a video and yields its record; holds: what a whole record has.
     unlike: options of which two runs may differ and still be the same one.
     """
     description = describe(arguments, world.device, encode, without={"savepath", "overwrite", *unlike})
@@ -102,11 +103,11 @@ def propagate_videos(
             with tqdm(total=total, unit="frame", disable=not world.leads) as bar:
                 for video in share:
                     bar.set_description(video.name)
-                    records[video.name] = finished(video, one, arguments.savepath, bar)
+                    records[video.name] = finished(video, one, arguments.savepath, bar, holds)
                     bar.set_postfix_str(progress(records))
         if world.leads:
             (arguments.savepath / REPORT).unlink(missing_ok=True)  # an earlier one may show other scores
-            finish(description, {video.name: read_record(arguments.savepath, video) for video in videos})
+            finish(description, {video.name: read_record(arguments.savepath, video, holds) for video in videos})
 
 
 def describe(
@@ -121,7 +122,9 @@ def describe(
     return json_values(vars(arguments), without=without) | features
 
 
-def finished(video: Video, one: Callable[[Video, tqdm], Record], savepath: Path, bar: tqdm) -> Record:
+def finished(
+    video: Video, one: Callable[[Video, tqdm], Record], savepath: Path, bar: tqdm, holds: Iterable[str]
+) -> Record:
     """A video's record, as an earlier run left it, or as it is made now."""
     path = record_path(savepath, video)
     if path.exists():
@@ -130,7 +133,7 @@ def finished(video: Video, one: Callable[[Video, tqdm], Record], savepath: Path,
         record = one(video, bar)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, record)
-    return read_record(savepath, video)
+    return read_record(savepath, video, holds)
 
 
 def record_path(savepath: Path, video: Video) -> Path:
@@ -138,10 +141,10 @@ def record_path(savepath: Path, video: Video) -> Path:
     return savepath / "sequences" / f"{video.name}.json"
 
 
-def read_record(savepath: Path, video: Video) -> Record:
+def read_record(savepath: Path, video: Video, holds: Iterable[str]) -> Record:
     """A finished video's record; UserError if it is damaged."""
     path = record_path(savepath, video)
     record = read_json(path)
-    if "frames" not in record:
+    if not record.keys() >= {"frames", *holds}:
         raise UserError(f"{path}: damaged (not a sequence's record); pass --overwrite to start anew")
     return record

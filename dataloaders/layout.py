@@ -35,7 +35,9 @@ LAYOUTS = {
         "http://jhmdb.is.tue.mpg.de (joint_positions, Rename_Images, splits)",
         ("splits", "joint_positions", "Rename_Images"),
     ),
-    "badja": Layout("https://github.com/benjiebob/BADJA", ("joints_480p.json",)),
+    "badja": Layout(
+        "https://github.com/benjiebob/BADJA, its joints brought to DAVIS's 480p frames", ("joints_480p.json",)
+    ),
 }
 
 
