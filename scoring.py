@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dataloaders.davis import Sequence, list_predictions, read_ids, require_size
+from dataloaders.davis import Sequence, list_predictions, read_ids
+from dataloaders.video import read_frame, require_size
 from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scores, legacy_measure, object_summary
 from utils.device import versions
 from utils.errors import UserError
+from utils.report import REPORT, Picture, Section, to_show, write_report
 from utils.savepath import write_csv, write_json
+from utils.visualize import overlay
 
 # Of one sequence: "frames", "seconds" of propagation and "seconds_in_all", "peak_memory", "objects": id -> ObjectScores
 Record = dict[str, Any]
@@ -75,6 +78,28 @@ def write_results(savepath: Path, subset: str, description: dict, records: dict[
     else:
         print(f"no ground truth to score against: masks are in {savepath / 'benchmark'}")
     write_json(savepath / "results.json", results)
+
+
+def write_davis_report(
+    savepath: Path, sequences: list[Sequence], masks: list[list[Path]], records: dict[str, Record]
+) -> None:
+    """SAVEPATH/report.html; masks: the predicted ones, one file per frame."""
+    objects = all_objects(records)
+    summary = [{"DAVIS": "all objects", **davis_measure(objects)}] if objects else []
+    sections = (davis_section(*one, records[one[0].name]) for one in zip(sequences, masks, strict=True))
+    tables = summary, object_rows(records)
+    write_report(savepath / REPORT, "DAVIS: masks propagated from the first frame", tables, sections)
+
+
+def davis_section(sequence: Sequence, masks: list[Path], record: Record) -> Section:
+    """One sequence's scores over time, and its worst frames."""
+    curves = {f"{m} of {number}": scores[m] for number, scores in record["objects"].items() for m in MEASURES}
+    means = np.mean(list(curves.values()), 0) if curves else []
+    pictures = [
+        Picture(caption, overlay(read_frame(sequence.frames[i]), read_ids(masks[i], binary=sequence.binary)))
+        for i, caption in to_show(len(masks), means)
+    ]
+    return Section(sequence.name, curves, first=1, pictures=pictures)
 
 
 def object_rows(records: dict[str, Record]) -> list[dict]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dataloaders.youtube_vos import Pair, draw_pairs, load_batches, read_index, require_folders
-from evaluation import require_backend
+from encoders import require_backend
 from functional.color import normalised_lab
 from functional.correlation import BACKENDS
 from training import Position, Recipe, Training

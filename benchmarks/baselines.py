@@ -21,10 +21,12 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
 from dataloaders.davis import Sequence, load_sequences
-from functional.color import normalised_lab
+from evaluation import masks_of
 from models.inference import InferenceEncoder
 from models.liir import LIIR
-from models.propagation import Propagation, Propagator
+from models.objects import ObjectPropagator
+from models.propagation import Propagator
+from models.protocol import Propagation
 from utils.errors import run
 from utils.options import ArgumentParser
 from utils.visualize import write_mask
@@ -79,11 +81,9 @@ def encode_colours(frames: Tensor) -> Tensor:
 
 def propagate(sequence: Sequence, encode: Callable[[Tensor], Tensor]) -> Iterator[np.ndarray]:
     """Masks by LIIR's plain protocol, with any features."""
-    propagator, first = Propagator(encode, Propagation(), stride=STRIDE), sequence.first_mask()
-    ids = np.union1d(0, first)
-    for index, frame in enumerate(sequence.read_frames()):
-        labels = None if index else torch.from_numpy(np.searchsorted(ids, first))
-        yield ids[propagator.step(normalised_lab(frame), labels).mask.numpy()].astype(np.uint8)
+    objects, first = ObjectPropagator(Propagator(encode, Propagation(), stride=STRIDE)), sequence.first_mask()
+    for _, mask in masks_of(objects, sequence.read_frames(), lambda index, _: None if index else first):
+        yield mask
 
 
 METHODS: dict[str, Method] = {"copy": copy, "flow": flow, "colour": colour, "untrained": untrained}

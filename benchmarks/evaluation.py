@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))  # run as a file, from anywhere
 
 from benchmarks.measure import medians, memory_of, parser, show, write
 from benchmarks.propagation import HEIGHT, MODELS, REFERENCES, WIDTH, Propagator, next_step, sample_clip
-from evaluation import load_encoder
+from encoders import load_encoder
 from functional.color import to_rgb
 from utils.errors import run
 from utils.options import DEFAULT_CHECKPOINT

@@ -17,10 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, f
 
 from benchmarks.measure import Work, medians, parser, show, write
 from dataloaders.davis import load_sequences
-from evaluation import load_model
+from encoders import load_model
 from functional.color import normalised_lab
 from models.inference import InferenceEncoder
-from models.propagation import Propagation, Propagator
+from models.propagation import Propagator
+from models.protocol import Propagation
 from scripts import make_sample
 from utils.errors import run
 from utils.options import DEFAULT_CHECKPOINT

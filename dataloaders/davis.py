@@ -1,13 +1,13 @@
 """DAVIS-2016 and DAVIS-2017: which sequences there are, their frames and their masks (docs/method.md §9)."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from dataloaders.video import list_frames, read_frame, read_mask
+from dataloaders.layout import require_layout
+from dataloaders.video import list_frames, read_frame, read_frames, read_list, read_mask, require_size
 from utils.errors import UserError
 
 RESOLUTION = "480p"
@@ -43,12 +43,7 @@ class Sequence:
 
     def read_frames(self) -> Iterator[np.ndarray]:
         """The frames one after the other, BGR uint8 [H, W, 3], all of the first one's size."""
-        size = None
-        for path in self.frames:
-            frame = read_frame(path)
-            size = size or frame.shape[:2]
-            require_size(path, frame, size)
-            yield frame
+        return read_frames(self.frames)
 
 
 def read_ids(path: Path, *, binary: bool) -> np.ndarray:
@@ -57,42 +52,23 @@ def read_ids(path: Path, *, binary: bool) -> np.ndarray:
     return (ids > 0).astype(np.uint8) if binary else np.where(ids == VOID, 0, ids).astype(np.uint8)
 
 
-def require_size(path: Path, image: np.ndarray, size: tuple[int, int]) -> None:
-    """UserError unless an image [H, W, …] has the frames' size (height, width)."""
-    if image.shape[:2] != size:
-        found, wanted = (f"{width}x{height}" for height, width in (image.shape[:2], size))
-        raise UserError(f"{path}: is {found}, but its sequence's frames are {wanted}; all must be of one size")
-
-
 def load_sequences(root: Path, year: int, subset: str, names: list[str] | None = None) -> list[Sequence]:
     """The sequences of `ImageSets/<year>/<subset>.txt`, or those of `names`, in the list's order."""
-    if not os.path.isdir(root):
-        raise UserError(f"--datapath {root}: no such folder")
-    if subset != Path(subset).name:
-        raise UserError(f"--set {subset}: must be the plain name of a list in ImageSets/{year}, without .txt")
-    listed = _read_list(root / "ImageSets" / str(year) / f"{subset}.txt")
-    unknown = [name for name in names or [] if name not in listed]
-    if unknown:
+    listed = list_sequences(root, year, subset)
+    if unknown := [name for name in names or [] if name not in listed]:
         raise UserError(
             f"--sequences {','.join(unknown)}: not in the {subset} set of {year}; it has {', '.join(listed)}"
         )
     return [_load_sequence(root, name, binary=year == 2016) for name in listed if names is None or name in names]
 
 
-def _read_list(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such list of sequences; check --datapath, --year and --set") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: the list of sequences cannot be read ({error})") from error
-    names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not names:
-        raise UserError(f"{path}: the list of sequences is empty")
-    for name in names:
-        if name in (".", "..") or any(sign in name for sign in "/\\\0"):
-            raise UserError(f"{path}: {name!r} is not the plain name of a sequence's folder")
-    return names
+def list_sequences(root: Path, year: int, subset: str) -> list[str]:
+    """The names in `ImageSets/<year>/<subset>.txt`."""
+    require_layout("davis", root, year=year)
+    if subset != Path(subset).name:
+        raise UserError(f"--set {subset}: must be the plain name of a list in ImageSets/{year}, without .txt")
+    path = root / "ImageSets" / str(year) / f"{subset}.txt"
+    return read_list(path, way_out="check --datapath, --year and --set")
 
 
 def _load_sequence(root: Path, name: str, *, binary: bool) -> Sequence:

@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from utils.errors import UserError
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+MAX_RATE, USUAL_RATE = 1000, 24  # frames a second; where a file names an impossible rate, the usual one
 UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for bad files
 END_MARKERS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}  # how a whole JPEG or PNG ends, by how it begins
 
@@ -45,11 +47,13 @@ def read_mask(path: Path) -> np.ndarray:
     return ids.astype(np.uint8)
 
 
-def list_frames(folder: Path) -> list[Path]:
-    """The frames of a folder in the order of their numbers."""
+def list_frames(folder: Path, but: Iterable[Path] = ()) -> list[Path]:
+    """The frames of a folder in the order of their numbers; but: files that are none."""
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder of frames")
+    others = {path.resolve() for path in but}
     frames = [path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES]
+    frames = [path for path in frames if path.resolve() not in others] if others else frames
     if not frames:
         raise UserError(f"{folder}: holds no frames ({', '.join(FRAME_SUFFIXES)})")
     frames = in_order(frames)
@@ -57,6 +61,75 @@ def list_frames(folder: Path) -> list[Path]:
         if frame.stem == following.stem:
             raise UserError(f"{frame} and {following.name}: two frames of one number; remove one of them")
     return frames
+
+
+def read_frames(paths: Iterable[Path]) -> Iterator[np.ndarray]:
+    """Frames one after the other, BGR uint8 [H, W, 3], all of the first one's size."""
+    size = None
+    for path in paths:
+        frame = read_frame(path)
+        size = size or frame.shape[:2]
+        require_size(path, frame, size)
+        yield frame
+
+
+def require_size(path: Path, image: np.ndarray, size: tuple[int, int]) -> None:
+    """UserError unless an image [H, W, …] has the frames' size (height, width)."""
+    if image.shape[:2] != size:
+        found, wanted = (f"{width}x{height}" for height, width in (image.shape[:2], size))
+        raise UserError(f"{path}: is {found}, but its sequence's frames are {wanted}; all must be of one size")
+
+
+def read_squeezed(path: Path, size: int) -> np.ndarray:
+    """A frame squeezed to size × size, BGR uint8."""
+    return cv2.resize(read_frame(path), (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def choose(listed: list[str], names: list[str] | None, where: Path) -> list[str]:
+    """All videos that are listed, or those of `names`; UserError if one of them is not listed."""
+    if unknown := [name for name in names or [] if name not in listed]:
+        raise UserError(f"--videos {','.join(unknown)}: not in {where}")
+    return [name for name in listed if names is None or name in names]
+
+
+def read_video(path: Path) -> tuple[Iterator[np.ndarray], tuple[int, int], int | None, Fraction]:
+    """A video file's frames, BGR uint8 [H, W, 3]; their height and width; how many it says it has; how many a second.
+
+    UserError if there is nothing in it that OpenCV can decode.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: no such video file or folder of frames")
+    capture = cv2.VideoCapture(str(path))
+    found, first = capture.read()
+    if not found:
+        raise UserError(f"{path}: OpenCV decodes no frame of it; convert it, or name a folder of its frames")
+    count, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+
+    def frames() -> Iterator[np.ndarray]:
+        yield first
+        while (result := capture.read())[0]:
+            yield result[1]
+        capture.release()
+
+    rate = Fraction(rate).limit_denominator(1001) if 0 < rate <= MAX_RATE else Fraction(USUAL_RATE)
+    return frames(), first.shape[:2], int(count) if count > 0 else None, rate
+
+
+def read_list(path: Path, *, way_out: str, plain: bool = True) -> list[str]:
+    """The lines of a list of videos, each once; plain: all must be plain names of folders."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such list of sequences; {way_out}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: the list of sequences cannot be read ({error})") from error
+    names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not names:
+        raise UserError(f"{path}: the list of sequences is empty")
+    for name in names if plain else ():
+        if name in (".", "..") or any(sign in name for sign in "/\\\0"):
+            raise UserError(f"{path}: {name!r} is not the plain name of a sequence's folder")
+    return names
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:

@@ -103,3 +103,19 @@ def legacy_measure(objects: Sequence[ObjectScores]) -> dict[str, float]:
     """The reference's own measure: the mean over all pairs of frame and object, the last frame included."""
     means = {f"{m}-Mean": float(np.concatenate([scores[m] for scores in objects]).mean()) for m in MEASURES}
     return {"J&F-Mean": (means["J-Mean"] + means["F-Mean"]) / 2, **means}
+
+
+def confusion(predicted: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    """Pixels by true and predicted class, [classes, classes]; predicted, truth: classes of pixels [H, W].
+
+    Pixels whose true class is none of them do not count.
+    """
+    counted = truth < classes
+    pairs = truth[counted].astype(np.int64) * classes + predicted[counted]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def class_ious(counts: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class of a confusion matrix; NaN for one that is neither true nor predicted."""
+    both, union = counts.diagonal(), counts.sum(0) + counts.sum(1) - counts.diagonal()
+    return np.where(union > 0, both / np.maximum(union, 1), np.nan)

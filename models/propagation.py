@@ -1,5 +1,6 @@
-"""Labels carried through a video: which frames are remembered, and one step (docs/method.md §4, §5)."""
+"""Labels carried through a video: one step, and what is remembered (docs/method.md §4)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,51 +10,25 @@ from torch.nn import functional as F
 
 from functional.attention import attend
 from functional.search import expected_offset, search_dilation
+from functional.top_k import attend_top
+from models.protocol import ANCHORS, RECENT, Propagation, reference_frames
 
-RECENT = (1, 3, 5)  # references counted back from the target
-ANCHORS = (0, 5)  # references counted from the start
-REFERENCE_POLICIES = (0, 1, 2)
 UPSAMPLED_CHANNELS = 16  # label channels brought to full size at a time
-
-
-@dataclass(frozen=True)
-class Propagation:
-    """How labels are propagated. The four released models differ in `search`, `prior` and `foreground_gain` only."""
-
-    search: bool = True  # search old references before attending
-    prior: bool = False  # compactness prior on every window
-    foreground_gain: float = 1.0  # multiplies the values of all channels but the background
-    policy: int = 0  # which reference frames: 0 first, sixth and recent; 1 first and recent; 2 the last frame alone
-    radius: int = 14
-
-    @classmethod
-    def released(cls, *, momentum: bool, compact: bool, policy: int = 0) -> "Propagation":
-        """The released model evaluated with `--usemomen` (momentum) and `--compact` (docs/method.md §5)."""
-        if momentum and compact:
-            return cls(search=False, prior=True, foreground_gain=1.05, policy=policy)
-        return cls(prior=compact, policy=policy)
-
-
-def reference_frames(target: int, policy: int) -> list[int]:
-    """The frames that frame `target` is reconstructed from, ascending."""
-    if policy == 2:
-        return [target - 1]
-    anchors = {0, *(frame for frame in ANCHORS if target > frame)} if policy == 0 else {0}
-    return sorted(anchors | {target - back for back in RECENT if target > back})
+UNKNOWN = -1  # a label that is to be predicted
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What one step yields."""
 
-    soft: Tensor  # label weights on the feature grid [K, h, w], background first; with the prior they do not sum to 1
+    soft: Tensor  # label weights on the feature grid [K, h, w], background first, as found where something was to be
     mask: Tensor  # labels at the frame's size [H, W], int64
 
 
 @dataclass(frozen=True)
 class Memory:
     features: Tensor  # [1, C, h, w]
-    labels: Tensor  # [h, w], int64
+    labels: Tensor  # int64 [h, w], or soft ones [K, h, w]
 
 
 class Propagator:
@@ -81,6 +56,7 @@ class Propagator:
         self.frame = 0  # index of the next frame
         self.channels = 1  # label channels so far, background included
         self.memory: dict[int, Memory] = {}
+        self.given: set[int] = set()  # the frames whose labels were given, which stay references
 
     @property
     def remembered_frames(self) -> list[int]:
@@ -91,43 +67,96 @@ class Propagator:
     def step(self, frame: Tensor, labels: Tensor | None = None) -> Prediction:
         """The labels of the next frame.
 
-        frame: normalised Lab [3, H, W] of any size. labels: [H, W], 0 the background, 1 … K-1 objects; needed with
-        the first frame, and whenever given they are what is remembered of this frame.
+        frame: normalised Lab [3, H, W] of any size. labels: [H, W], 0 the background, 1 … K-1 objects, -1 what is to be
+        predicted; or soft labels on the feature grid, floating-point [K, h, w]. Needed with the first frame; whenever
+        given they are what is remembered of this frame, and the frame stays a reference (but for policy 2).
         Reference: encodes all reference frames again at every step, and has room for 6 objects.
         """
-        if labels is None and not self.memory:
-            raise ValueError("the first frame needs labels")
-        if labels is not None and labels.shape != frame.shape[-2:]:
-            raise ValueError(f"labels {tuple(labels.shape)} and frame {tuple(frame.shape[-2:])} must be of one size")
-        features = self.encode(self._pad(frame)[None])
+        self._require(frame, labels)
+        features = self._encode(frame)
+        found = remembered = None
+        if labels is not None:
+            labels = labels.to(frame.device)
         if labels is None:
-            soft = self._attend(features)
-            padded = _hard_labels(soft, self.stride)
+            found = remembered = self._attend(features)
+            hard = self.harden(found, frame.shape[-2:])
+        elif labels.is_floating_point():
+            found = remembered = labels
+            self.channels = max(self.channels, len(labels))
+            hard = self.harden(labels, frame.shape[-2:])
         else:
-            padded = self._pad(labels.to(frame.device).long())
-            self.channels = max(self.channels, int(padded.max()) + 1)
-            soft = self._one_hot(self._on_grid(padded))
-        self._remember(features, self._on_grid(padded))
-        return Prediction(soft, padded[: frame.shape[-2], : frame.shape[-1]])
+            hard, unknown = labels.long(), labels == UNKNOWN
+            self.channels = max(self.channels, int(labels.max()) + 1)
+            if unknown.any():
+                found = self._attend(features)
+                hard = torch.where(unknown, self.harden(found, frame.shape[-2:]), hard)
+        if labels is not None:
+            self.given.add(self.frame)
+        if not self.propagation.soft:
+            remembered = self._on_grid(hard)
+        elif remembered is None:
+            remembered = self._one_hot(self._on_grid(hard))
+        self._remember(features, remembered)
+        return Prediction(self._one_hot(self._on_grid(hard)) if found is None else found, hard)
+
+    def _require(self, frame: Tensor, labels: Tensor | None) -> None:
+        """ValueError unless these labels can go with the frame."""
+        if not self.memory and (labels is None or bool((labels == UNKNOWN).any())):
+            raise ValueError("the first frame needs labels")
+        if labels is None:
+            return
+        size = tuple(frame.shape[-2:])
+        wanted = tuple(math.ceil(side / self.stride) for side in size) if labels.is_floating_point() else size
+        if tuple(labels.shape[-2:]) != wanted or labels.ndim != 2 + labels.is_floating_point():
+            raise ValueError(f"labels {tuple(labels.shape)} and frame {size} must be of one size")
+
+    def _encode(self, frame: Tensor) -> Tensor:
+        """Features [1, C, h, w], scaled so that their products are logits."""
+        features = self.encode(self._pad(frame)[None])
+        if self.propagation.normalise:
+            features = F.normalize(features, dim=1)
+        return features if self.propagation.temperature == 1 else features / self.propagation.temperature**0.5
+
+    def harden(self, soft: Tensor, size: tuple[int, int], enlarged: tuple[int, int] | None = None) -> Tensor:
+        """The strongest label of every pixel of a frame of that size, int64 [H, W], of its soft labels [K, h, w].
+
+        enlarged: another size at which they are wanted.
+        """
+        wanted = enlarged or size
+        scales = (whole / part for whole, part in zip(wanted, size, strict=True))
+        padded = [round(cells * self.stride * scale) for cells, scale in zip(soft.shape[1:], scales, strict=True)]
+        return _hard_labels(soft, padded, stretch=self.propagation.stretch)[: wanted[0], : wanted[1]]
 
     def _attend(self, features: Tensor) -> Tensor:
         """Soft labels [K, h, w] of the frame with these features [1, C, h, w]."""
-        frames = reference_frames(self.frame, self.propagation.policy)
-        memories = [self.memory[frame] for frame in frames]
-        soft = attend(
-            features,
-            [memory.features for memory in memories],
-            [self._values(memory.labels) for memory in memories],
-            self.propagation.radius,
-            offsets=[self._offset(features, frame) for frame in frames],
-            prior=self.propagation.prior,
-            backend=self.backend,
-        )
-        return soft[0]
+        how, frames = self.propagation, self._references()
+        keys = [self.memory[frame].features for frame in frames]
+        values = [self._values(self.memory[frame].labels) for frame in frames]
+        if how.top_k is not None:
+            windowed = [how.first_windowed or frame not in self.given for frame in frames]
+            return attend_top(
+                features, keys, values, how.radius, top_k=how.top_k, circle=how.circle, windowed=windowed
+            )[0]
+        offsets = [self._offset(features, frame) for frame in frames]
+        if not (how.soft and how.prior):
+            return attend(features, keys, values, how.radius, offsets=offsets, prior=how.prior, backend=self.backend)[0]
+        values = [F.pad(of_frame, (0, 0, 0, 0, 0, 1), value=1.0) for of_frame in values]  # what the weights sum to
+        found = attend(features, keys, values, how.radius, offsets=offsets, prior=True, backend=self.backend)[0]
+        return found[:-1] / found[-1:].clamp_min(torch.finfo(found.dtype).tiny)
+
+    def _references(self) -> list[int]:
+        how = self.propagation
+        frames = reference_frames(self.frame, how.policy, how.context)
+        return frames if how.policy == 2 else sorted({*frames, *self.given})
 
     def _values(self, labels: Tensor) -> Tensor:
-        """What a remembered frame passes on, [h, w] -> [1, K, h, w]."""
-        values = self._one_hot(labels)[None]
+        """What a remembered frame passes on, [1, K, h, w], of its labels [h, w] or soft labels [k, h, w]."""
+        if labels.is_floating_point():
+            values = F.pad(labels, (0, 0, 0, 0, 0, self.channels - len(labels)))[None]
+        else:
+            values = self._one_hot(labels)[None]
+        if self.propagation.foreground_gain == 1:
+            return values
         values[:, 1:] *= self.propagation.foreground_gain
         return values
 
@@ -142,7 +171,8 @@ class Propagator:
     def _remember(self, features: Tensor, labels: Tensor) -> None:
         self.memory[self.frame] = Memory(features, labels)
         self.frame += 1
-        kept = {*ANCHORS, *range(self.frame - max(RECENT), self.frame)}
+        recent = max(RECENT) if self.propagation.context is None else self.propagation.context
+        kept = {*ANCHORS, *self.given, *range(self.frame - recent, self.frame)}
         self.memory = {frame: memory for frame, memory in self.memory.items() if frame in kept}
 
     def _pad(self, maps: Tensor) -> Tensor:
@@ -159,18 +189,26 @@ class Propagator:
         return F.one_hot(labels, self.channels).permute(2, 0, 1).float()
 
 
-def _hard_labels(soft: Tensor, stride: int) -> Tensor:
-    """The strongest label of every pixel after bilinear upsampling, [K, h, w] -> [h·stride, w·stride] int64.
+def _hard_labels(soft: Tensor, size: list[int], *, stretch: bool) -> Tensor:
+    """The strongest label of every pixel after bilinear upsampling to a size, [K, h, w] -> int64 [H, W].
 
     A few channels at a time, so that many objects do not need as many full-size maps.
     """
     best = labels = None
     for first in range(0, len(soft), UPSAMPLED_CHANNELS):
         part = soft[None, first : first + UPSAMPLED_CHANNELS]
-        strength, label = F.interpolate(part, scale_factor=stride, mode="bilinear", align_corners=False)[0].max(0)
+        maps = F.interpolate(part, size, mode="bilinear", align_corners=False)[0]
+        strength, label = (_stretched(maps) if stretch else maps).max(0)
         if best is None:
             best, labels = strength, label
         else:
             stronger = strength > best
             best, labels = torch.where(stronger, strength, best), torch.where(stronger, label + first, labels)
     return labels
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    """Maps [K, H, W], each from its least value to 0 and its largest to 1; those nowhere above 0 as they are."""
+    least, largest = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    span = torch.where(largest > least, largest - least, 1)
+    return torch.where(largest > 0, (maps - least) / span, maps)

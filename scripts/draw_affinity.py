@@ -21,14 +21,14 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
 from dataloaders.davis import load_sequences
-from evaluation import load_encoder
+from encoders import load_encoder
 from functional.color import normalised_lab
 from functional.compactness import PEAK_AT_TEST, two_gaussians
 from functional.search import expected_offset, search_dilation
 from functional.windows import displacements
 from models.inference import InferenceEncoder
 from models.liir import LIIR
-from models.propagation import Propagation
+from models.protocol import Propagation
 from utils.errors import UserError, run
 from utils.options import DEFAULT_CHECKPOINT, ArgumentParser
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -78,6 +79,22 @@ def evaluate_process(*arguments: object) -> Outcome:
     settings = {**os.environ, "OMP_NUM_THREADS": "1"}  # as `one_thread`
     result = subprocess.run(command, env=settings, capture_output=True, text=True, check=False, timeout=60)
     return Outcome(result.returncode, result.stdout, result.stderr)
+
+
+def require_same_when_sharded(script: str, folder: Path, *options: object) -> None:
+    """Assert that two processes leave the files that one leaves, but for the time it took."""
+    launcher = "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"
+    settings, found = {**os.environ, "OMP_NUM_THREADS": "1"}, []
+    for name, launch in (("one", ()), ("two", launcher)):
+        command = map(str, [sys.executable, *launch, script, *options, "--savepath", folder / name])
+        result = subprocess.run(
+            list(command), cwd=SCRIPT.parent, env=settings, capture_output=True, text=True, timeout=120
+        )
+        assert result.returncode == 0, result.stderr
+        written = files(folder / name)
+        timeless = {name: re.sub(rb'"seconds": [\d.e-]+', b"", content) for name, content in written.items()}
+        found.append({name: content for name, content in timeless.items() if not name.endswith(".zip")})
+    assert found[0] == found[1]
 
 
 def require_refusal(outcome: Outcome, *offending: object) -> str:

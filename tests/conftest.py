@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-import evaluation
+import encoders
 from models.liir import LIIR
 from tests.builders import Outcome, evaluate, write_checkpoint, write_davis
 from tests.golden_weights import golden_state_dict
@@ -85,7 +85,7 @@ def checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def one_model() -> Iterator[None]:
     """Loads each checkpoint once, for tests that run the evaluation many times in one process."""
-    with patch.object(evaluation, "load_encoder", cache(evaluation.load_encoder)):
+    with patch.object(encoders, "load_encoder", cache(encoders.load_encoder)):
         yield
 
 

@@ -147,7 +147,7 @@ def test_missing_masks(command, data, missing, savepath):
 
 def test_no_annotations_at_all(command, data):
     shutil.rmtree(data / "Annotations")
-    require_refusal(command(), mask_path(data, "bear", 0))
+    require_refusal(command(), data / "Annotations" / "480p")
 
 
 @pytest.mark.parametrize(("year", "values"), [(2017, (0,)), (2017, (0, 255)), (2016, (0,))])
@@ -214,7 +214,7 @@ ARGUMENTS = {
     "ref no number": (["--ref", "first"], "--ref"),
     "year": (["--year", "2018"], "--year"),
     "year no number": (["--year", "last"], "--year"),
-    "year without list": (["--year", "2016"], "ImageSets/2016/val.txt"),
+    "year without list": (["--year", "2016"], "ImageSets/2016"),
     "set": (["--set", "test-dev"], "test-dev.txt"),
     "backend": (["--backend", "nonsense"], "--backend"),
     "device": (["--device", "nonsense"], "--device nonsense"),

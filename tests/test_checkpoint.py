@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evaluation import load_model
+from encoders import load_model
 from models.liir import LIIR, TRAINING_ONLY
 from tests.builders import (
     Outcome,

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from dataloaders.davis import load_sequences
-from evaluation import load_encoder
+from encoders import load_encoder
 from functional.color import normalised_lab
 from functional.metrics import jaccard
 from models.liir import LIIR
-from models.propagation import Propagation, Propagator
+from models.propagation import Propagator
+from models.protocol import Propagation
 from scripts import make_sample
 from utils.checkpoint import load_weights, read_state_dict, sha256
 from utils.options import DEFAULT_CHECKPOINT

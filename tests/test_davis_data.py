@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataloaders.davis import list_predictions, load_sequences, read_ids, require_size
-from dataloaders.video import list_frames, read_frame, read_mask
+from dataloaders.davis import list_predictions, load_sequences, read_ids
+from dataloaders.video import list_frames, read_frame, read_mask, require_size
 from tests.builders import (
     SIZE,
     Outcome,

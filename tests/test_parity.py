@@ -15,7 +15,8 @@ from functional.color import normalised_lab
 from functional.compactness import PEAK_AT_TEST
 from functional.correlation import correlate
 from models.inference import InferenceEncoder
-from models.propagation import Propagation, Propagator, reference_frames
+from models.propagation import Propagator
+from models.protocol import Propagation, reference_frames
 from tests.conftest import golden_model, load_golden
 
 pytestmark = pytest.mark.parity

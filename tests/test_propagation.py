@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.propagation import Propagation, Propagator, reference_frames
+from models.propagation import Propagator
+from models.protocol import Propagation, reference_frames
 
 STRIDE = 4
 

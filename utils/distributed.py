@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,9 @@ from utils.errors import UserError
 
 # PyTorch 2.15 splits the argument in two; its successors are unknown to the oldest PyTorch that is allowed.
 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+
+
+PATIENCE = timedelta(days=1)  # with one another: an evaluation's processes meet again when the slowest is done
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def join_world(device: torch.device, local_rank: int | None = None) -> Iterator[
             raise UserError(f"{size} processes need a GPU each; there are {torch.cuda.device_count()}: start as many")
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield World(dist.get_rank(), size, device)
     finally:

@@ -43,12 +43,16 @@ def add_savepath_options(parser: ArgumentParser, default: str) -> None:
     parser.add_argument("--overwrite", action="store_true", help="delete the results of an earlier run in --savepath")
 
 
-def add_model_options(parser: ArgumentParser, backends: Iterable[str], policies: Iterable[int]) -> None:
-    """Which released configuration to evaluate, and on what."""
+def add_model_options(
+    parser: ArgumentParser, backends: Iterable[str], policies: Iterable[int], protocols: Iterable[str]
+) -> None:
+    """Which released configuration to evaluate, or which other features, and on what."""
     parser.add_argument("--resume", type=Path, default=DEFAULT_CHECKPOINT, help="checkpoint to evaluate")
     parser.add_argument("--compact", action="store_true", help="use the compactness prior")
     parser.add_argument("--usemomen", action="store_true", help="the checkpoint was trained with inter-video negatives")
     parser.add_argument("--ref", type=int, choices=tuple(policies), default=0, help=REFERENCE_HELP)
+    parser.add_argument("--encoder", metavar="MODULE:FUNCTION", help="other features: what FUNCTION(device) returns")
+    parser.add_argument("--protocol", choices=tuple(protocols), help="how to propagate: else liir, crw with --encoder")
     parser.add_argument("--device", help="where to run, such as cpu or cuda:1; CUDA where there is one")
     parser.add_argument("--backend", choices=tuple(backends), default="native", help="how windows are correlated")
     add_precision_options(parser)

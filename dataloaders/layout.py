@@ -1,0 +1,79 @@
+"""What the folder of a benchmark must hold, and what usually is wrong when it does not."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.errors import UserError
+
+NEARBY = 2  # levels below a folder in which to look for what is misplaced
+ARCHIVES = (".zip", ".tar", ".gz", ".rar")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A benchmark's folder; {name} in a path is filled in by the evaluation's options."""
+
+    source: str  # where it comes from
+    needed: tuple[str, ...]  # paths below the folder
+
+
+LAYOUTS = {
+    "davis": Layout(
+        "https://davischallenge.org (TrainVal, images and annotations, 480p)",
+        ("JPEGImages/480p", "Annotations/480p", "ImageSets/{year}"),
+    ),
+    "youtube-vos": Layout(
+        "https://youtube-vos.org (valid.zip; valid_all_frames.zip for --all_frames)",
+        ("{subset}/meta.json", "{subset}/JPEGImages", "{subset}/Annotations"),
+    ),
+    "vip": Layout(
+        "https://sysu-hcp.net/lip (VIP: Images, Annotations, lists)",
+        ("lists/val_videos.txt", "Images", "Annotations/Category_ids"),
+    ),
+    "jhmdb": Layout(
+        "http://jhmdb.is.tue.mpg.de (joint_positions, Rename_Images, splits)",
+        ("splits", "joint_positions", "Rename_Images"),
+    ),
+    "badja": Layout(
+        "https://github.com/benjiebob/BADJA, its joints brought to DAVIS's 480p frames", ("joints_480p.json",)
+    ),
+}
+
+
+def require_layout(name: str, root: Path, **parts: object) -> None:
+    """UserError unless the folder holds what the benchmark needs, in words that say what to do."""
+    layout = LAYOUTS[name]
+    needed = [path.format(**parts) for path in layout.needed]
+    if not os.path.isdir(root):
+        raise UserError(
+            f"--datapath {root}: no such folder; {name} needs {', '.join(needed)} there, from {layout.source}"
+        )
+    missing = [path for path in needed if not (root / path).exists()]
+    if missing:
+        raise UserError(f"{root / missing[0]}: is missing; {_advice(root, needed, missing, layout)}")
+
+
+def _advice(root: Path, needed: list[str], missing: list[str], layout: Layout) -> str:
+    for folder in (*root.resolve().parents[:NEARBY], *_folders_below(root, NEARBY)):
+        if all((folder / path).exists() for path in needed):
+            return f"{folder} has it: pass --datapath {folder}"
+    top = missing[0].partition("/")[0]
+    if len(missing) == len(needed) and root.name == top:
+        return f"pass the folder above, --datapath {root.parent}"
+    packed = [entry.name for entry in sorted(root.iterdir()) if entry.suffix in ARCHIVES]
+    if packed:
+        return f"unpack {packed[0]} there"
+    beside = Path(missing[0]).parent
+    if (root / beside).is_dir() and beside != Path():
+        found = ", ".join(sorted(entry.name for entry in (root / beside).iterdir())[:4]) or "nothing"
+        return f"{root / beside} holds {found}; download the right part from {layout.source}"
+    return f"download it from {layout.source}"
+
+
+def _folders_below(root: Path, levels: int) -> list[Path]:
+    try:
+        folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()] if levels else []
+    except OSError:  # not ours to look into
+        return []
+    return folders + [deeper for folder in folders for deeper in _folders_below(folder, levels - 1)]

@@ -1,0 +1,55 @@
+"""VIP, video instance parsing, as evaluated: parts of people, 20 classes with the background (docs/method.md §9)."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dataloaders.layout import require_layout
+from dataloaders.video import choose, list_frames, read_list, read_mask
+from utils.errors import UserError
+
+LIST = "lists/val_videos.txt"
+CLASSES = (
+    "background", "hat", "hair", "gloves", "sunglasses", "upper clothes", "dress", "coat", "socks", "pants",
+    "torso skin", "scarf", "skirt", "face", "left arm", "right arm", "left leg", "right leg", "left shoe", "right shoe",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video, and the classes of the pixels of its frames."""
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: tuple[Path, ...]
+
+    def truth(self, index: int) -> np.ndarray:
+        """Class of every pixel of a frame, uint8 [H, W]; those that are none of the 20 do not count."""
+        return read_mask(self.masks[index])
+
+    def given(self) -> np.ndarray:
+        """The classes of the first frame, uint8 [H, W], those that are none of the 20 as background."""
+        mask = self.truth(0)
+        return np.where(mask < len(CLASSES), mask, 0)
+
+
+def load_videos(root: Path, names: list[str] | None) -> list[Video]:
+    """The videos of ROOT/lists/val_videos.txt, or those of `names`."""
+    return [_load_video(root, name) for name in choose(list_videos(root), names, root / LIST)]
+
+
+def list_videos(root: Path) -> list[str]:
+    """The names in ROOT/lists/val_videos.txt."""
+    require_layout("vip", root)
+    return read_list(root / LIST, way_out="check --datapath")
+
+
+def _load_video(root: Path, name: str) -> Video:
+    frames = list_frames(root / "Images" / name)
+    masks = [root / "Annotations" / "Category_ids" / name / f"{frame.stem}.png" for frame in frames]
+    for mask in masks:
+        if not os.path.isfile(mask):
+            raise UserError(f"{mask}: no such file; VIP has the classes of every frame")
+    return Video(name, tuple(frames), tuple(masks))

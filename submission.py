@@ -1,0 +1,65 @@
+"""The zip that the YouTube-VOS server takes: made, and read again as the server will."""
+
+import io
+import zipfile
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dataloaders.video import UNDECODABLE, read_frame
+from dataloaders.youtube_vos_val import Video
+from utils.errors import UserError
+from utils.visualize import davis_palette
+
+NAME = "submission.zip"
+FOLDER = "Annotations"
+
+
+def pack(savepath: Path, videos: list[Video]) -> Path:
+    """Zip the wanted masks of SAVEPATH/Annotations into SAVEPATH/submission.zip, whole or not at all."""
+    path = savepath / NAME
+    partial = path.with_name(NAME + ".part")
+    with zipfile.ZipFile(partial, "w") as archive:  # PNGs are compressed already
+        for video in videos:
+            for frame in sorted(video.wanted):
+                member = f"{FOLDER}/{video.name}/{frame}.png"
+                if not (savepath / member).is_file():
+                    raise UserError(f"{savepath / member}: is gone; pass --overwrite to propagate anew")
+                archive.write(savepath / member, member)
+    partial.replace(path)
+    return path
+
+
+def validate(path: Path, videos: list[Video]) -> None:
+    """UserError unless the zip holds every wanted frame of every video, and no other, of the right size, ids, kind."""
+    wanted = {f"{FOLDER}/{video.name}/{frame}.png": video for video in videos for frame in video.wanted}
+    sizes = {video.name: read_frame(video.frames[0]).shape[:2] for video in videos}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            held = sorted(archive.namelist())
+            if missing := sorted(wanted.keys() - set(held)):
+                raise UserError(f"{path}: lacks {missing[0]}")
+            if surplus := sorted(set(held) - wanted.keys()) or [a for a, b in pairwise(held) if a == b]:
+                raise UserError(f"{path}: holds {surplus[0]}, which is not wanted, or twice")
+            for member, video in wanted.items():
+                _validate_mask(f"{path}, {member}", archive.read(member), sizes[video.name], video)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: cannot be read again ({error})") from error
+
+
+def _validate_mask(where: str, data: bytes, size: tuple[int, int], video: Video) -> None:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            mode, palette, mask = image.mode, image.getpalette(), np.array(image)
+    except UNDECODABLE as error:
+        raise UserError(f"{where}: cannot be decoded ({error})") from error
+    if mode != "P":
+        raise UserError(f"{where}: is not an indexed PNG with a palette, but {mode}")
+    if mask.shape != size:
+        raise UserError(f"{where}: is {mask.shape[1]}x{mask.shape[0]}, but the frames are {size[1]}x{size[0]}")
+    if unknown := np.setdiff1d(mask, [0, *(one.number for one in video.objects)]).tolist():
+        raise UserError(f"{where}: holds object {unknown[0]}, which the video has not")
+    if not np.array_equal(np.resize(palette, (256, 3))[np.unique(mask)], davis_palette()[np.unique(mask)]):
+        raise UserError(f"{where}: has not the colours of DAVIS's palette")
