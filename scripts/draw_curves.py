@@ -46,7 +46,7 @@ def main() -> None:
             held_out.plot(*zip(*rows, strict=True), "o-", color=line.get_color(), label=folder.name)
     training.set(title="training videos", xlabel="steps", ylabel="pixel loss")
     held_out.set(title="videos held out", xlabel="steps")
-    training.legend()
+    figure.legend(*training.get_legend_handles_labels(), loc="outside right upper")
     try:
         figure.savefig(arguments.output, dpi=100)
     except (OSError, ValueError) as error:

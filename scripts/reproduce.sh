@@ -14,7 +14,7 @@ fi
 videos=$(realpath "$1") davis=$(realpath "$2") results=$(realpath -m "$3") python=${4:-python}
 [[ $python != */* ]] || python=$(realpath -s "$python")
 cd "$(dirname "$0")/.."
-steps=${STEPS:-1400} more=${MORE:-60} tail=${TAIL:-100} long=${LONG:-480} year=${YEAR:-2016}
+steps=${STEPS:-1400} more=${MORE:-60} tail=${TAIL:-100} long=${LONG:-320} year=${YEAR:-2016}
 every=${EVERY:-10} flags=${FLAGS---amp}
 mkdir -p "$results/evaluation"
 
