@@ -106,7 +106,6 @@ def propagate_one(sequence: Sequence, bar: tqdm, *, features: Features, savepath
     began = time.perf_counter()
     scores = {int(number): {"J": [], "F": []} for number in np.setdiff1d(first_mask, 0)}
     masks, objects = savepath / "benchmark" / sequence.name, features.objects()
-    masks.mkdir(parents=True, exist_ok=True)
     with VideoWriter(savepath / "overlay" / f"{sequence.name}.mp4") if draw else nullcontext() as video:
 
         def put_away(index: int, frame: np.ndarray, mask: np.ndarray) -> None:

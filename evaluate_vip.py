@@ -55,7 +55,6 @@ def main() -> None:
 def propagate_one(video: Video, bar: tqdm, *, features: Features, savepath: Path, size: int) -> Record:
     """Propagate one video; its masks go to SAVEPATH/masks, in the size of the true ones."""
     objects, folder = features.objects(), savepath / "masks" / video.name
-    folder.mkdir(parents=True, exist_ok=True)
     counts = np.zeros((len(video.frames), len(CLASSES), len(CLASSES)), np.int64)
 
     def put_away(index: int, mask: np.ndarray) -> None:

@@ -52,7 +52,6 @@ def main() -> None:
 def propagate_one(video: Video, bar: tqdm, *, features: Features, savepath: Path, max_side: int | None) -> Record:
     """Propagate one video; its masks go to SAVEPATH/Annotations."""
     objects, folder = features.objects(max_side), savepath / "Annotations" / video.name
-    folder.mkdir(parents=True, exist_ok=True)
     scores = {one.number: {measure: [] for measure in MEASURES} for one in video.objects}
     with in_background() as beside:
         for path, (_, mask) in zip(

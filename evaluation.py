@@ -131,7 +131,6 @@ def finished(
         bar.update(len(video.frames))
     else:
         record = one(video, bar)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, record)
     return read_record(savepath, video, holds)
 

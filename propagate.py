@@ -136,7 +136,6 @@ def open_source(path: Path, masks: list[Path]) -> Source:
 def propagate(source: Source, masks: dict[int, Path], objects: ObjectPropagator, savepath: Path, rate: Fraction) -> int:
     """Write SAVEPATH/masks/00000.png … and SAVEPATH/overlay.mp4; the number of frames."""
     folder, count = savepath / "masks", 0
-    folder.mkdir(exist_ok=True)
     with VideoWriter(savepath / "overlay.mp4", rate) as video, in_background() as beside:
 
         def put_away(index: int, frame: np.ndarray, mask: np.ndarray) -> None:

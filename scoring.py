@@ -1,6 +1,7 @@
 """Scores of DAVIS masks: those a run has just made, or those of a folder; tables and files of them."""
 
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,13 @@ def find_predictions(sequences: list[Sequence], folder: Path) -> list[list[Path]
 
 def score_all(sequences: list[Sequence], masks: list[list[Path]]) -> dict[str, Record]:
     """Score masks that exist already (`find_predictions`), the sequences in parallel; records by name."""
-    with ProcessPoolExecutor() as pool:
-        records = list(tqdm(pool.map(score_one, sequences, masks), total=len(sequences), unit="sequence"))
+    try:
+        with ProcessPoolExecutor() as pool:
+            records = list(tqdm(pool.map(score_one, sequences, masks), total=len(sequences), unit="sequence"))
+    except BrokenProcessPool as error:
+        raise UserError(
+            "--predictions: a process that scores was killed, mostly for lack of memory; free some"
+        ) from error
     return {sequence.name: record for sequence, record in zip(sequences, records, strict=True)}
 
 

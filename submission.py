@@ -11,6 +11,7 @@ from PIL import Image
 from dataloaders.video import UNDECODABLE, read_frame
 from dataloaders.youtube_vos_val import Video
 from utils.errors import UserError
+from utils.savepath import replacing, writing
 from utils.visualize import davis_palette
 
 NAME = "submission.zip"
@@ -20,15 +21,13 @@ FOLDER = "Annotations"
 def pack(savepath: Path, videos: list[Video]) -> Path:
     """Zip the wanted masks of SAVEPATH/Annotations into SAVEPATH/submission.zip, whole or not at all."""
     path = savepath / NAME
-    partial = path.with_name(NAME + ".part")
-    with zipfile.ZipFile(partial, "w") as archive:  # PNGs are compressed already
+    with writing(path), replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:  # PNGs are compressed
         for video in videos:
             for frame in sorted(video.wanted):
                 member = f"{FOLDER}/{video.name}/{frame}.png"
                 if not (savepath / member).is_file():
                     raise UserError(f"{savepath / member}: is gone; pass --overwrite to propagate anew")
                 archive.write(savepath / member, member)
-    partial.replace(path)
     return path
 
 

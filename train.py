@@ -111,7 +111,7 @@ def loop(training: Training, draw: DrawPairs, files: TrainingFiles, end: "End", 
             raise UserError(f"--bsize {training.recipe.bsize}: {only}, and step {position.step + 1} would be next")
         for batch in load_epoch(training, pairs, workers):
             with world.agreed():
-                losses = take_step(training, batch)
+                losses = take_step(training, batch, files)
                 if position.step == steps:
                     position.epoch, position.step = position.epoch + 1, 0
                 files.after_step(batch.reference, batch.target, losses, end.steps_left(position, steps))
@@ -128,15 +128,13 @@ def loop(training: Training, draw: DrawPairs, files: TrainingFiles, end: "End", 
             files.finish()
 
 
-def take_step(training: Training, batch: "Batch") -> dict[str, Tensor]:
+def take_step(training: Training, batch: "Batch", files: TrainingFiles) -> dict[str, Tensor]:
     """The step's losses; UserError if they are not finite, with nothing learned from them."""
     try:
         return training.step(batch.reference, batch.target, batch.videos, batch.all_videos)
     except FloatingPointError as error:
         step = training.position.steps + 1
-        raise UserError(
-            f"step {step}: {error}, on {batch.names()}; no file holds this step; try a lower --lr"
-        ) from error
+        raise UserError(f"step {step}: {error}, on {batch.names()}; {files.last_good()}; try a lower --lr") from error
 
 
 class Batch(NamedTuple):

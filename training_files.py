@@ -7,7 +7,7 @@ from torch import Tensor
 
 from functional.color import reconstruction_picture
 from training import Training
-from utils.checkpoint import save
+from utils.checkpoint import save, steps_taken
 from utils.log import TrainingLog
 from utils.visualize import write_picture
 
@@ -63,6 +63,11 @@ class TrainingFiles:
         if position.step:
             self.save_weights(f"checkpoint_iter_{position.steps}.pt")
         self.save_last()
+
+    def last_good(self) -> str:
+        """What was saved last, for an error."""
+        path = self.savepath / LAST
+        return f"the last good checkpoint is {path} of step {steps_taken(path)}" if path.exists() else "none was saved"
 
     def close(self) -> None:
         """Whatever ended the training."""

@@ -100,7 +100,6 @@ def main() -> None:
     arguments = parser.parse_args()
     for sequence in tqdm(load_sequences(arguments.datapath, arguments.year, arguments.set), unit="sequence"):
         folder = arguments.savepath / sequence.name
-        folder.mkdir(parents=True, exist_ok=True)
         for frame, mask in zip(sequence.frames, METHODS[arguments.method](sequence), strict=True):
             write_mask(folder / f"{frame.stem}.png", mask)
 

@@ -12,6 +12,7 @@ from functional.attention import attend
 from functional.search import expected_offset, search_dilation
 from functional.top_k import attend_top
 from models.protocol import ANCHORS, RECENT, Propagation, reference_frames
+from utils.errors import UserError
 
 UPSAMPLED_CHANNELS = 16  # label channels brought to full size at a time
 UNKNOWN = -1  # a label that is to be predicted
@@ -113,6 +114,8 @@ class Propagator:
     def _encode(self, frame: Tensor) -> Tensor:
         """Features [1, C, h, w], scaled so that their products are logits."""
         features = self.encode(self._pad(frame)[None])
+        if not features.isfinite().all():  # the masks would be background, and look like a bad result
+            raise UserError(f"frame {self.frame}: its features are not finite; the checkpoint or encoder is broken")
         if self.propagation.normalise:
             features = F.normalize(features, dim=1)
         return features if self.propagation.temperature == 1 else features / self.propagation.temperature**0.5

@@ -202,7 +202,7 @@ def test_json_is_written_whole(tmp_path):
 def test_failed_write_keeps_what_was_there(tmp_path, failing):
     path = tmp_path / "record.json"
     write_json(path, {"good": 1})
-    with patch.object(Path, failing, side_effect=OSError(28, "No space left on device")), pytest.raises(OSError):
+    with patch.object(Path, failing, side_effect=OSError(28, "No space left on device")), pytest.raises(UserError):
         write_text(path, "{")
     assert read_json(path) == {"good": 1}
 

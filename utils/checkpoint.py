@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.errors import UserError
+from utils.savepath import replacing, writing
 
 KEYS_SHOWN = 6  # of a list of keys, in an error
 
@@ -60,16 +61,15 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], path: Path, *, unus
 
 def save(path: Path, content: dict) -> None:
     """Write a checkpoint that is either whole or, if writing fails, the one that was there before."""
-    partial = path.with_name(path.name + ".part")
-    try:
-        with partial.open("wb") as file:
+    with writing(path), replacing(path) as partial, partial.open("wb") as file:
+        try:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as a RuntimeError
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error}); what was saved before is kept") from error
+        except RuntimeError as error:  # what PyTorch makes of a full disk
+            if isinstance(error.__context__, OSError):
+                raise OSError(*error.__context__.args) from error
+            raise
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_training_state(path: Path) -> dict:

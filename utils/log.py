@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.errors import warn
+from utils.savepath import write_text, writing
 
 FILE = "log.jsonl"
 
@@ -21,9 +22,8 @@ class TrainingLog:
     def __init__(self, savepath: Path, steps: int) -> None:
         """steps: taken so far."""
         self.path = savepath / FILE
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= steps]
-        self.path.write_text("".join(line + "\n" for line in kept))
+        lines = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
+        write_text(self.path, "".join(line + "\n" for line in lines if _step_of(line) in range(steps + 1)))
         self.scalars = _summary_writer(savepath / "tensorboard", steps)
         self.bar: tqdm | None = None  # nothing to show before the first step
         self.started, self.steps_before = time.perf_counter(), steps
@@ -39,7 +39,7 @@ class TrainingLog:
         """Values after `step` steps of `batch` pairs."""
         speed = (step - self.steps_before) / (time.perf_counter() - self.started)
         values = {**values, "pairs_per_second": speed * batch}
-        with self.path.open("a") as file:
+        with writing(self.path), self.path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         if self.scalars is not None:
             for name, value in values.items():
@@ -53,6 +53,14 @@ class TrainingLog:
             self.bar.close()
         if self.scalars is not None:
             self.scalars.close()
+
+
+def _step_of(line: str) -> object:
+    """The step of a logged line; None of one that was cut off."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _summary_writer(folder: Path, steps: int):

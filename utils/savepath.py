@@ -2,8 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,6 +12,7 @@ from utils.errors import UserError
 
 RECORD = "run.json"  # what the run in the folder was started with
 LOCK = ".lock"
+PARTIAL = ".part"  # ends the name of a file that is being written
 
 
 @contextmanager
@@ -40,7 +41,8 @@ def open_savepath(path: Path, arguments: dict, *, outputs: Iterable[str], overwr
 
 def _claim(path: Path, arguments: dict, outputs: Iterable[str], overwrite: bool) -> None:
     if not (path / RECORD).exists():
-        foreign = [entry for entry in path.iterdir() if entry.name != LOCK and not (entry / RECORD).exists()]
+        ours = {LOCK, RECORD + PARTIAL}  # all that a run leaves that ends before it has a record
+        foreign = [entry for entry in path.iterdir() if entry.name not in ours and not (entry / RECORD).exists()]
         if foreign:
             raise UserError(f"--savepath {path}: holds {foreign[0].name}, not of a run; name a new or empty folder")
         write_json(path / RECORD, arguments)
@@ -84,6 +86,30 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text)
-    partial.replace(path)
+    """A text file that is either whole or not there."""
+    with writing(path), replacing(path) as partial:
+        partial.write_text(text)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """While a file is written: its folder is there, and a disk that is full or read-only is the user's error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be written ({reason}); what was finished before is kept") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write, which becomes the one at `path` when it is whole, and else is deleted."""
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):  # what fails to be written may fail to be deleted
+            partial.unlink()
+        raise

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from utils.savepath import writing
+
 OVERLAY_OPACITY = 0.5
 BT601_MATRIX, BT709 = 5, 1  # codes of H.264's colour description
 CONSTANT_RATE_FACTOR = "18"  # x264's quality: visually lossless
@@ -23,13 +25,14 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
     """Object ids, uint8 [H, W], as an indexed PNG with the DAVIS palette."""
     image = Image.fromarray(mask)
     image.putpalette(davis_palette().tobytes())  # turns the grey image into an indexed one, same values
-    image.save(path)
+    with writing(path):
+        image.save(path)
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """RGB uint8 [H, W, 3] to a file, in a folder that is made if it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    """RGB uint8 [H, W, 3] to a file."""
+    with writing(path):
+        Image.fromarray(picture).save(path)
 
 
 def overlay(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -51,9 +54,9 @@ class VideoWriter:
     def __init__(self, path: Path, rate: Fraction | int = 24) -> None:
         import av  # only those who want a video need it
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._av = av
-        self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
+        self._av, self._path = av, path
+        with writing(path):
+            self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
         self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": CONSTANT_RATE_FACTOR})
         self._stream.pix_fmt = "yuv420p"  # the one format every browser plays
         context = self._stream.codec_context  # what swscale converts to; unsaid, browsers take HD for BT.709
@@ -63,8 +66,9 @@ class VideoWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._container.mux(self._stream.encode())
-        self._container.close()
+        with writing(self._path):
+            self._container.mux(self._stream.encode())
+            self._container.close()
 
     def write(self, picture: np.ndarray) -> None:
         """Append a picture, RGB uint8 [H, W, 3]; odd sizes are extended by one row or column, as H.264 needs."""
@@ -73,4 +77,5 @@ class VideoWriter:
         if not self._stream.codec_context.is_open:
             self._stream.height, self._stream.width = even.shape[:2]
         frame = self._av.VideoFrame.from_ndarray(even, format="rgb24")
-        self._container.mux(self._stream.encode(frame))
+        with writing(self._path):
+            self._container.mux(self._stream.encode(frame))
