@@ -91,9 +91,7 @@ def require_same_when_sharded(script: str, folder: Path, *options: object) -> No
             list(command), cwd=SCRIPT.parent, env=settings, capture_output=True, text=True, timeout=120
         )
         assert result.returncode == 0, result.stderr
-        written = files(folder / name)
-        timeless = {name: re.sub(rb'"seconds": [\d.e-]+', b"", content) for name, content in written.items()}
-        found.append({name: content for name, content in timeless.items() if not name.endswith(".zip")})
+        found.append(timeless(folder / name))
     assert found[0] == found[1]
 
 
@@ -229,6 +227,12 @@ def files(folder: Path) -> dict[str, bytes]:
     """Every file below a folder but the lock, by its relative path."""
     paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def timeless(folder: Path) -> dict[str, bytes]:
+    """What an evaluation has written, but for the time and memory it took, by its relative path."""
+    contents = {name: content for name, content in files(folder).items() if not name.endswith(".zip")}
+    return {name: re.sub(rb'"(seconds\w*|peak_memory)": [\d.e-]+', b"", content) for name, content in contents.items()}
 
 
 @cache
