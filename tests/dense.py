@@ -55,17 +55,19 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, radius: int, offsets=Non
     return sum(read)
 
 
+def two_gaussians(windows: Tensor) -> Tensor:
+    """Around the two largest cells of each window [N, P*P]; of equal ones the first, row by row, is the largest."""
+    size = round(windows.shape[-1] ** 0.5)
+    cells = torch.arange(size * size)
+    places = torch.stack((cells // size, cells % size), 1).to(windows)
+    bells = 2.0 ** (-4 * (places[:, None] - places).square().sum(2))  # of each cell, [P*P, P*P]
+    values, order = windows.sort(dim=-1, descending=True, stable=True)
+    shares = values[:, :2].softmax(1)
+    return (shares[..., None] * bells[order[:, :2]]).sum(1)
+
+
 def compactness_prior(weights: Tensor, threshold: float = 0.1) -> Tensor:
-    """One window [P*P] after the other; of equal weights the first, row by row, is the largest."""
-    size = round(weights.shape[-1] ** 0.5)
-    result = weights.clone().reshape(-1, size * size)
-    for row in result:
-        (w1, w2), (c1, c2) = (part[:2].tolist() for part in row.sort(descending=True, stable=True))
-        if w1 > threshold:
-            m1, m2 = torch.tensor([w1, w2]).double().softmax(0).tolist()
-            bells = [
-                [[2.0 ** (-4 * ((i - c // size) ** 2 + (j - c % size) ** 2)) for j in range(size)] for i in range(size)]
-                for c in (c1, c2)
-            ]
-            row.copy_((m1 * torch.tensor(bells[0]) + m2 * torch.tensor(bells[1])).flatten())
-    return result.view_as(weights)
+    """Windows of weights [..., P*P] -> the same, the peaked ones replaced."""
+    windows = weights.reshape(-1, weights.shape[-1])
+    peaked = windows.amax(1, keepdim=True) > threshold
+    return torch.where(peaked, two_gaussians(windows), windows).view_as(weights)
