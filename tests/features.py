@@ -26,6 +26,20 @@ def kinds(_: torch.device) -> Kinds:
     return Kinds()
 
 
+class Pixels:
+    """What the pixels of a cell are, scaled so that a cell matches itself alone."""
+
+    stride = STRIDE
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        return 10 * F.pixel_unshuffle(frames, STRIDE)
+
+
+def pixels(_: torch.device) -> Pixels:
+    """What `--encoder tests.features:pixels` names."""
+    return Pixels()
+
+
 def nothing_to_call(_: torch.device) -> None:
     """A function that forgets to return its encoder."""
 

@@ -14,6 +14,7 @@ from tests.training_runs import (
     STAGE_2,
     TORCHRUN,
     assert_close,
+    assert_equal_bits,
     finish,
     read_log,
     read_state,
@@ -191,6 +192,15 @@ def test_a_loss_that_is_not_finite(videos, tmp_path):
     state = read_state(tmp_path)
     assert state["/position/steps"] == steps
     assert all(value.isfinite().all() for value in state.values() if isinstance(value, torch.Tensor))
+
+
+@pytest.mark.soak
+def test_any_number_of_workers_gives_the_same_bits(videos, tmp_path):
+    """And so does the same command again."""
+    for name, workers in (("0", 0), ("1", 1), ("4", 4), ("again", 4)):
+        assert train_here(videos, tmp_path / name, *STAGE_1, "--worker", workers, "--steps", 3).code == 0
+    for name in ("1", "4", "again"):
+        assert_equal_bits(tmp_path / "0", tmp_path / name)
 
 
 def test_another_index_is_another_training(videos, tmp_path):
