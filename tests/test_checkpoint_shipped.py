@@ -18,7 +18,8 @@ from utils.options import DEFAULT_CHECKPOINT
 FRAMES = 10
 
 
-SHIPPED = [DEFAULT_CHECKPOINT, DEFAULT_CHECKPOINT.with_name("liir_ape.pt")]
+OTHER = DEFAULT_CHECKPOINT.with_name("liir_ape.pt")
+SHIPPED = [DEFAULT_CHECKPOINT, OTHER]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
@@ -36,7 +37,7 @@ def test_it_is_small_and_whole(path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [DEFAULT_CHECKPOINT, pytest.param(OTHER, marks=pytest.mark.soak)])
 def test_it_follows_objects(path, tmp_path):
     """Far better than the first mask does, on the first frames of the sample clip."""
     make_sample.write_sample(make_sample.load_all(), tmp_path)

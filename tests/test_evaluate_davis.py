@@ -28,11 +28,9 @@ FLAGS = {
 }
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory) -> Path:
+def write_clip(root: Path, frames: int | None = None) -> Path:
     """The golden clip, two objects, in the DAVIS-2017 layout (frames as PNG, which loses nothing)."""
-    root = tmp_path_factory.mktemp("davis")
-    golden = load_golden("sequence_clip")
+    golden = {name: load_golden("sequence_clip")[name][:frames] for name in ("frames_bgr", "masks")}
     for kind in ("JPEGImages", "Annotations"):
         (root / kind / "480p" / "clip").mkdir(parents=True)
     for index, (frame, mask) in enumerate(zip(golden["frames_bgr"], golden["masks"], strict=True)):
@@ -41,6 +39,11 @@ def clip(tmp_path_factory) -> Path:
     (root / "ImageSets" / "2017").mkdir(parents=True)
     (root / "ImageSets" / "2017" / "val.txt").write_text("clip\n")
     return root
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("davis"))
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +108,24 @@ def test_what_a_run_writes(finished):
     assert f"J&F {100 * results['official']['J&F-Mean']:.1f}" in process.stderr  # the progress bar
 
 
-def test_in_bfloat16(clip, checkpoints, finished, tmp_path):
+@pytest.fixture(scope="module")
+def short(checkpoints, tmp_path_factory) -> tuple[list[object], Path]:
+    """A run on the first frames of the clip: its options and its savepath."""
+    folder = tmp_path_factory.mktemp("short")
+    options = ["--datapath", write_clip(folder / "davis", 7), "--resume", checkpoints[True], "--savepath"]
+    assert evaluate(*options, folder / "results").returncode == 0
+    return options, folder / "results"
+
+
+def test_in_bfloat16(short, tmp_path):
     """Nearly the same masks, and a run of its own: the folder of another precision is refused."""
-    savepath, _ = finished
-    options = ["--datapath", clip, "--resume", checkpoints[False], "--ref", 1, "--amp", "--savepath"]
-    assert evaluate(*options, tmp_path / "amp").returncode == 0
+    options, savepath = short
+    assert evaluate("--amp", *options, tmp_path / "amp").returncode == 0
     scores = [
         json.loads((path / "results.json").read_text())["official"]["J&F-Mean"] for path in (savepath, tmp_path / "amp")
     ]
     assert scores[0] == pytest.approx(scores[1], abs=0.05)
-    assert evaluate(*options, savepath).returncode == 2
+    assert evaluate("--amp", *options, savepath).returncode == 2
 
 
 def test_tables_are_the_official_tools(finished):
@@ -146,11 +157,10 @@ def test_its_masks_score_the_same_as_predictions(finished, clip, tmp_path):
     assert ours["legacy"] == theirs["legacy"]
 
 
-def test_the_same_command_twice_gives_the_same_bits(clip, checkpoints, tmp_path):
-    folders = tmp_path / "a", tmp_path / "b"
-    for folder in folders:
-        assert evaluate("--datapath", clip, "--resume", checkpoints[True], "--savepath", folder).returncode == 0
-    first, second = (read_masks(folder / "benchmark" / "clip") for folder in folders)
+def test_the_same_command_twice_gives_the_same_bits(short, tmp_path):
+    options, savepath = short
+    assert evaluate(*options, tmp_path).returncode == 0
+    first, second = (read_masks(folder / "benchmark" / "clip") for folder in (savepath, tmp_path))
     assert np.array_equal(first, second)
 
 

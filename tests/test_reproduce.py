@@ -84,7 +84,8 @@ def test_what_cannot_move_colours_has_the_loss_of_their_mean(videos, tmp_path):
 
 def test_curves(training, videos, tmp_path):
     held_out = training / draw_curves.HELD_OUT
-    where = "--datapath", videos, "--csvpath", videos / "videos.csv", "--pairs", 1
+    (tmp_path / "one.csv").write_text("v1,0,12\n")
+    where = "--datapath", videos, "--csvpath", tmp_path / "one.csv", "--pairs", 1
     checkpoints = training / "last.pt", *training.glob("checkpoint_*.pt")
     assert script(measure_reconstruction, *checkpoints, *where, "--json", held_out).code == 0
     rows = json.loads(held_out.read_text())["checkpoints"]
