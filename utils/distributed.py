@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.nn  # at import it keeps the process group there is, whose threads would abort the exit
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.errors import UserError
@@ -117,8 +118,20 @@ def join_world(device: torch.device, local_rank: int | None = None) -> Iterator[
             raise UserError(f"{size} processes need a GPU each; there are {torch.cuda.device_count()}: start as many")
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    _meet("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), size, device)
     finally:
         dist.destroy_process_group()
+
+
+def _meet(backend: str) -> None:
+    """The process group of all; those that torchrun has restarted (--max_restarts) meet in a place of their own.
+
+    PyTorch keeps its store over restarts (pytorch/pytorch#135712): processes would wait for others that have died. On
+    several nodes the counts may differ; there, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 helps.
+    """
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if os.environ.get("GROUP_WORLD_SIZE") == "1" else "0"
+    store, rank, size = next(iter(rendezvous("env://", timeout=PATIENCE)))
+    store = dist.PrefixStore(f"restart {restarts}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
