@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -38,8 +39,7 @@ def ids(name: str, index: int) -> np.ndarray:
     return mask
 
 
-@pytest.fixture
-def root(tmp_path):
+def write_set(folder: Path) -> Path:
     """Annotations hold all objects of the wanted frames, as in the training set."""
     meta = {"videos": {}}
     for name, objects in OBJECTS.items():
@@ -50,19 +50,24 @@ def root(tmp_path):
         meta["videos"][name] = {"objects": wanted}
         for index in range(4 * STEP + 1):
             mask, frame = ids(name, index), f"{index:05d}"
-            for folder in ("valid", "valid_all_frames")[index % STEP != 0 :]:
-                path = tmp_path / folder / "JPEGImages" / name / f"{frame}.png"
+            for subset in ("valid", "valid_all_frames")[index % STEP != 0 :]:
+                path = folder / subset / "JPEGImages" / name / f"{frame}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 cv2.imwrite(str(path), paint(mask))
             if any(frame in one["frames"] for one in wanted.values()):
-                path = tmp_path / "valid" / "Annotations" / name / f"{frame}.png"
+                path = folder / "valid" / "Annotations" / name / f"{frame}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_mask(path, mask)
-    (tmp_path / "valid" / "meta.json").write_text(json.dumps(meta))
+    (folder / "valid" / "meta.json").write_text(json.dumps(meta))
     train = {"videos": {"x": {"objects": {"1": {"category": "dog", "frames": ["00000"]}}}}}
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "meta.json").write_text(json.dumps(train))
-    return tmp_path
+    (folder / "train").mkdir()
+    (folder / "train" / "meta.json").write_text(json.dumps(train))
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_set(tmp_path)
 
 
 FEATURES = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu"
