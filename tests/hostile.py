@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -13,6 +14,7 @@ from dataclasses import asdict
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from threading import Thread
 
 import av
 import cv2
@@ -416,11 +418,10 @@ def write_huge_chunk(path: Path) -> None:
 
 
 def become_pipe(path: Path) -> None:
-    """Whoever opens it waits for another to write."""
-    import os
-
-    path.unlink()
+    """Whoever opens it waits for another to write; here one waits who then writes nothing, so that no test hangs."""
+    path.unlink(missing_ok=True)
     os.mkfifo(path)
+    Thread(target=lambda: path.open("wb").close(), daemon=True).start()
 
 
 def resized(folder: Path, size: tuple[int, int], frames: str, masks: str) -> None:
@@ -445,7 +446,10 @@ def write_postscript(path: Path) -> None:
     path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 24\n%%EndComments\nshowpage\n%%EOF\n")
 
 
-PICTURES = [np.kron(np.random.default_rng(i).integers(0, 255, (6, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8)) for i in range(8)]
+PICTURES = [
+    np.kron(np.random.default_rng(i).integers(0, 255, (6, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+    for i in range(8)
+]
 
 
 def write_video(
