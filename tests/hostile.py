@@ -447,7 +447,7 @@ def write_postscript(path: Path) -> None:
 
 
 PICTURES = [
-    np.kron(np.random.default_rng(i).integers(0, 255, (6, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+    np.kron(np.random.default_rng(i).integers(0, 230, (6, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
     for i in range(8)
 ]
 

@@ -99,8 +99,13 @@ def train(folder: Path, *options: object) -> Outcome:
     return training_runs.train_here(folder, folder / "results", "--bsize", 1, "--steps", 1, *options)
 
 
+def list_index(folder: Path) -> None:
+    """For indexes that are right, without a training's minutes."""
+    print(read_index(folder / "videos.csv"))  # noqa: T201
+
+
 def resume(folder: Path) -> Outcome:
-    recipe = "--usemomen", "--compact", "--factor", 1, "--lr", 1e-4
+    recipe = "--usemomen", "--compact", "--factor", 1, "--lr", 1e-4, "--steps", 1  # which it has taken
     return training_runs.train_here(folder, folder / "results", *recipe, "--resume", folder / "last.pt")
 
 
@@ -136,6 +141,7 @@ SCRIPTS = {
     "check": Script(test_jhmdb.write_set, partial(check, name="jhmdb")),
     "frames": Script(test_propagate.write_set, run_propagate),
     "video": Script(test_propagate.write_set, lambda folder: run_propagate(folder, "video.mkv")),
+    "index": Script(training_runs.write_videos, lambda folder: run_here(partial(list_index, folder), Path("x"))),
     "train": Script(training_runs.write_videos, train),
     "pretrain": Script(training_runs.write_videos, lambda folder: train(folder, "--pretrain", folder / "weights.pt")),
     "resume": Script(training_runs.write_videos, resume),
@@ -218,9 +224,8 @@ def same_videos(script: str) -> Check:
 
 
 def indexed(*videos: Video) -> Check:
-    def require(folder: Path, outcome: Outcome) -> None:
-        assert outcome.code == 0, outcome.stderr
-        assert read_index(folder / "videos.csv") == list(videos)
+    def require(_: Path, outcome: Outcome) -> None:
+        assert require_success(outcome) == f"{list(videos)}\n"
 
     return require
 
@@ -298,16 +303,14 @@ def cut_short(folder: Path, outcome: Outcome) -> None:
 
 IMAGES = [
     Case("truncated JPEG", "vip", "Images/a/000000000001.png", lambda path: (saved(**JPEG)(path), halve(path)), ()),
-    Case("truncated JPEG of training", "train", "v0/00002.jpg", halve, ()),
     Case("truncated PNG", "jhmdb", "Rename_Images/wave/wave_test/00002.png", halve, ()),
     Case("zero bytes", "youtube", "valid/JPEGImages/early/00005.png", bytes_of(b""), ("0 bytes",)),
     Case("zero bytes of a propagated frame", "frames", "frames/3.png", bytes_of(b""), ("0 bytes",)),
     Case("a folder named 00001.jpg", "evaluate", FRAME, become_folder, ("directory",)),
-    Case("a folder named 00000.jpg in training", "train", "v0/00000.jpg", become_folder, ("directory",)),
-    Case("a pipe named 00001.jpg", "evaluate", FRAME, become_pipe, ("not a file",)),
+    Case("a pipe named 00001.jpg", "evaluate", FRAME, become_pipe, ("pipe",)),
     Case("web page as a frame", "vip", "Images/b/000000000002.png", text_of("<html>404</html>"), ("decoded",)),
     Case("program as a frame", "evaluate", FRAME, write_postscript, ("decoded",)),
-    Case("a gigapixel in a megabyte", "evaluate", FRAME, write_wide_bomb, ("32767x32768",)),
+    Case("a gigapixel in a megabyte", "evaluate", FRAME, write_wide_bomb, ("pixels",)),
     Case("PNG with a note of gigabytes", "evaluate", FRAME, write_huge_chunk, ()),
     Case("16 bits a channel", "evaluate", FRAME, write_deep_frame, frame_as_opencv),
     Case("CMYK", "evaluate", FRAME, saved(lambda image: image.convert("CMYK"), **JPEG), frame_as_opencv),
@@ -341,7 +344,7 @@ MASKS = [
     Case("16-bit mask", "frames", "first.png", become_16_bit, ("I;16",)),
     Case("JPEG as a mask", "evaluate", MASK, write_jpeg_mask, ("JPEG",)),
     Case("program as a mask", "evaluate", MASK, write_postscript, ("decoded",)),
-    Case("a pipe named 00000.png", "evaluate", MASK, become_pipe, ("not a file",)),
+    Case("a pipe named 00000.png", "evaluate", MASK, become_pipe, ("pipe",)),
     Case("truncated mask", "vip", "Annotations/Category_ids/b/000000000000.png", halve, ("decoded",)),
     Case("ids with gaps", "evaluate", MASK, mask_of(ids_with_gaps()), masks_have((24, 32), (7, 200))),
     Case(
@@ -409,7 +412,7 @@ TEXTS = [
     Case("list of bytes", "vip", VIP_LIST, bytes_of(b"a\nb\xff\n"), ("utf-8",)),
     Case("list of a megabyte's name", "vip", VIP_LIST, text_of("x" * 2**20), ()),
     Case("list of a terminal's commands", "vip", VIP_LIST, text_of("\x1b[2J/\n"), (r"\x1b[2J",)),
-    Case("list that is a pipe", "vip", VIP_LIST, become_pipe, ("not a file",)),
+    Case("list that is a pipe", "vip", VIP_LIST, become_pipe, ("pipe",)),
     Case("meta.json with a mark and CRLF", "youtube", META, one_line_json, same_videos("youtube")),
     Case("meta.json cut off", "youtube", META, halve, ()),
     Case("meta.json of NaN", "youtube", META, text_of('{"videos": NaN}'), ()),
@@ -418,7 +421,7 @@ TEXTS = [
     Case("meta.json of a number of 10^5 digits", "youtube", META, text_of('{"videos": ' + "9" * 10**5 + "}"), ()),
     Case("meta.json of UTF-16", "youtube", META, bytes_of('{"videos": {}}'.encode("utf-16")), ()),
     Case("a video twice", "youtube", META, replaced('"late"', '"early"'), ("'early'", "twice")),
-    Case("frames not strings", "youtube", META, replaced('"00005"', "5"), ("5",)),
+    Case("frames not strings", "youtube", META, replaced('"00005"', "5"), ("not a list of names",)),
     Case("frames none", "youtube", META, text_of(ONE_OBJECT.replace('"00000"', "") % "1"), ("early",)),
     Case(
         "frames twice",
@@ -430,9 +433,11 @@ TEXTS = [
     Case("frame that leads out", "youtube", META, text_of(ONE_OBJECT.replace("00000", "../00000") % 1), ("../00000",)),
     Case("video that leads out", "youtube", META, text_of(ONE_OBJECT.replace("early", "../x") % 1), ("../x",)),
     Case("video of a zero byte", "youtube", META, text_of(ONE_OBJECT.replace("early", r"a\u0000") % 1), ()),
-    Case("video of half a character", "youtube", META, text_of(ONE_OBJECT.replace("early", r"\ud800") % 1), ()),
+    Case(
+        "video of half a character", "youtube", META, text_of(ONE_OBJECT.replace("early", r"\ud800") % 1), (r"\ud800",)
+    ),
     *(
-        Case(f"object {number!r:.20}", "youtube", META, text_of(ONE_OBJECT % number), ("early",))
+        Case(f"object {number!r:.20}", "youtube", META, text_of(ONE_OBJECT % number), ())
         for number in ("0", "-1", "256", "1.5", "1e2", "1_0", " 1", "+1", "١", "9" * 5000, "", "NaN")
     ),
     Case(
@@ -442,7 +447,7 @@ TEXTS = [
         with_mark,
         indexed(*(Video(f"v{i}", 0, 12) for i in range(5))),
     ),
-    Case("index with duplicates", "train", INDEX, text_of("v0,0,12\nv0,0,12\n\n"), indexed(Video("v0", 0, 12))),
+    Case("index with duplicates", "index", INDEX, text_of("v0,0,12\nv0,0,12\n\n"), indexed(Video("v0", 0, 12))),
     *(
         Case(f"index row {row!r:.30}", "train", INDEX, text_of(row + "\n"), (told,))
         for row, told in (
@@ -453,21 +458,21 @@ TEXTS = [
             ("v0,0,12.0", "'12.0'"),
             ("v0,0,١٢", "whole numbers"),
             ("v0,0,1_2", "'1_2'"),
-            ("v0,0," + "9" * 5000, "9"),
+            ("v0,0," + "9" * 5000, "99"),
             ("v0,0,9999999", "9999999"),
             ("v0,-1,12", "-1"),
             ('"v0,0,12', "columns"),
-            ("v\x000,0,12", "v0"),
+            ("v\x000,0,12", r"v\x000"),
             ("x" * 200_000 + ",0,12", "limit"),
         )
     ),
     Case("index of bytes", "train", INDEX, bytes_of(b"v0\xff,0,12\n"), ("utf-8",)),
     Case("index that is a folder", "train", INDEX, become_folder, ("directory",)),
-    Case("index that is a pipe", "train", INDEX, become_pipe, ("not a file",)),
+    Case("index that is a pipe", "train", INDEX, become_pipe, ("pipe",)),
     Case("split that leads out", "jhmdb", SPLIT, text_of(".. 2\n"), ("'..'",)),
     Case("split of long names", "jhmdb", SPLIT, text_of("x" * 300 + ".avi 2\n"), ("xxx",)),
     Case("split of long names, checked", "check", SPLIT, text_of("x" * 300 + ".avi 2\n"), ()),
-    Case("split with no test video", "jhmdb", SPLIT, text_of("wave_test.avi 3\n"), ("3",)),
+    Case("split with no test video", "jhmdb", SPLIT, text_of("wave_test.avi 3\n"), ("videos",)),
     Case("joints cut off", "jhmdb", JOINTS, halve, ()),
     Case("joints of text", "jhmdb", JOINTS, positions(lambda joints: joints.astype(str)), ("numbers",)),
     Case("joints of objects", "jhmdb", JOINTS, positions(lambda joints: joints.astype(object)), ("numbers",)),
@@ -530,7 +535,7 @@ VIDEO = "video.mkv"
 VIDEOS = [
     Case("video of zero bytes", "video", VIDEO, bytes_of(b""), ("no frame",)),
     Case("web page as a video", "video", VIDEO, text_of("<html>404</html>"), ("no frame",)),
-    Case("video that is a pipe", "video", VIDEO, become_pipe, ("no such",)),
+    Case("video that is a pipe", "video", VIDEO, become_pipe, ("no such video",)),
     Case("video of no frames", "video", VIDEO, video([]), ("no frame",)),
     Case("audio only", "video", VIDEO, write_audio, ("no frame",)),
     Case("variable rate", "video", VIDEO, video(times=[0, 1, 2, 30, 31, 90, 200, 201]), video_of(8)),
@@ -591,7 +596,7 @@ STARTS = [
             ("state_dict", "is a list", list),
         )
     ),
-    Case("last.pt as it is", "resume", LAST, last_with(), lambda folder, outcome: None),  # noqa: ARG005
+    Case("last.pt as it is", "resume", LAST, last_with(), lambda _, outcome: require_success(outcome)),
     Case(
         "export of a trillion values",
         "export",
