@@ -114,8 +114,8 @@ class Training:
                     raise ValueError(f"{name} was {group[name]!r}, is {default!r}")
 
     def _load_position(self, state: dict) -> None:
-        if not all(isinstance(count, int) and count >= 0 for count in state.values()):
-            raise ValueError(f"{state} are not counts")
+        if state.keys() != asdict(Position()).keys() or not all(type(n) is int and n >= 0 for n in state.values()):
+            raise ValueError(f"{state} is not whole numbers of epochs and steps")
         self.position = Position(**state)
 
     def step(self, reference: Tensor, target: Tensor, videos: Tensor, all_videos: Tensor) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Files of text read whole, and refused in words when they are not what they should be."""
 
 import json
-import os
+import stat
 from pathlib import Path
 
 from utils.errors import UserError
@@ -10,7 +10,8 @@ from utils.errors import UserError
 def read_bytes(path: Path, *, way_out: str = "replace it") -> bytes:
     """All of a file; UserError if there is none."""
     try:
-        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise UserError(f"{path}: not a file but a pipe or a device; {way_out}")  # reading may wait, or never end
         return path.read_bytes()
     except FileNotFoundError as error:

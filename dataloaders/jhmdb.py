@@ -18,7 +18,8 @@ JHMDB_JOINTS = (
     "right knee", "left knee", "right wrist", "left wrist", "right ankle", "left ankle",
 )  # fmt: skip
 BADJA = "joints_480p.json"
-TEST = "2"  # what marks a test video in JHMDB's split files
+MARKS = ("0", "1", "2")  # of videos in JHMDB's split files: unused, training, test
+TEST = MARKS[2]
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def list_jhmdb(root: Path) -> list[str]:
     listed = []
     for path in lists:
         rows = [line.split() for line in read_list(path, way_out="check --datapath", plain=False)]
-        if any(len(row) != 2 for row in rows):
-            raise UserError(f"{path}: a line is the name of a video and 1 or 2")
+        if any(len(row) != 2 or row[1] not in MARKS for row in rows):
+            raise UserError(f"{path}: a line is the name of a video and one of {', '.join(MARKS)}; replace it")
         for name in (name for row in rows for name in (row[0], Path(row[0]).stem)):
             require_plain(path, name)
         listed += [
@@ -114,7 +115,7 @@ def _load_badja_video(root: Path, name: str, content: dict) -> Video:
 
 
 def _parse_annotations(annotations: list[dict], frames: int) -> tuple[int, np.ndarray]:
-    """The first annotated frame; the joints (x, y) of the frames from there on [T, J, 2], NaN where they are unknown."""
+    """The first annotated frame; the joints (x, y) of the frames from there on [T, J, 2], NaN where unknown."""
     numbers = [annotation["frame"] for annotation in annotations]
     if not all(isinstance(number, int) and 0 <= number < frames for number in numbers):
         raise ValueError(f"annotated frames are {numbers}, but there are {frames}")

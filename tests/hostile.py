@@ -147,6 +147,7 @@ def write_bomb(path: Path, member: str = "data/0", megabytes: int = 3000) -> Non
     data = block * megabytes + zlib.compressobj(9, wbits=-15).flush()
     with zipfile.ZipFile(path, "a") as archive:
         info = zipfile.ZipInfo(f"weights/{member}")
+        info.header_offset, info.CRC = archive.start_dir, 0  # whoever compares it has inflated everything
         info.compress_type, info.compress_size, info.file_size = zipfile.ZIP_DEFLATED, len(data), megabytes * MEGABYTE
         archive.fp.seek(archive.start_dir)
         archive.fp.write(info.FileHeader() + data)

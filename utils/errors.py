@@ -7,7 +7,6 @@ and keeps its traceback.
 import sys
 from collections.abc import Callable
 
-
 LONGEST = 2000  # characters of a line
 
 
