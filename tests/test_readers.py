@@ -47,7 +47,7 @@ def encoded(suffix: str, pixels: np.ndarray, **settings: object) -> bytes:
 
 def checkpoint() -> bytes:
     file = io.BytesIO()
-    torch.save({"state_dict": {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros((), dtype=torch.int64)}}, file)
+    torch.save({"state_dict": {"a": torch.arange(600.0).reshape(2, 300), "b": torch.zeros((), dtype=torch.int64)}}, file)
     return file.getvalue()
 
 
@@ -70,8 +70,8 @@ def damaged(draw: Callable, *wholes: bytes) -> bytes:
     """One of some files with bytes changed, cut out or put in."""
     data = bytearray(draw(st.sampled_from(wholes)))
     for _ in range(draw(st.integers(1, 4))):
-        start = draw(st.integers(0, len(data)))
-        data[start : start + draw(st.integers(0, 9))] = draw(st.binary(max_size=9))
+        start, length = draw(st.integers(0, len(data))), draw(st.integers(0, 9))
+        data[start : start + length] = draw(st.binary(min_size=length, max_size=length) | st.binary(max_size=9))
     return bytes(data[: draw(st.none() | st.integers(0, len(data)))])
 
 
@@ -220,7 +220,7 @@ def test_any_animal(path, content):
 
 
 def is_state(state: object) -> bool:
-    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros((), dtype=torch.int64)}
+    tensors = {"a": torch.arange(600.0).reshape(2, 300), "b": torch.zeros((), dtype=torch.int64)}
     return state.keys() == tensors.keys() and all(torch.equal(state[name], tensors[name]) for name in tensors)
 
 
