@@ -7,7 +7,7 @@ from pathlib import Path
 from utils.errors import UserError
 
 
-def read_bytes(path: Path, *, way_out: str = "replace it") -> bytes:
+def read_bytes(path: Path, *, way_out: str = "check the path, or replace the file") -> bytes:
     """All of a file; UserError if there is none."""
     try:
         mode = path.stat().st_mode
@@ -20,7 +20,7 @@ def read_bytes(path: Path, *, way_out: str = "replace it") -> bytes:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); {way_out}") from error
 
 
-def read_text(path: Path, *, way_out: str = "replace it") -> str:
+def read_text(path: Path, *, way_out: str = "check the path, or replace the file") -> str:
     """All of a file's text, with or without the mark that some editors begin it with."""
     try:
         return read_bytes(path, way_out=way_out).decode("utf-8-sig")

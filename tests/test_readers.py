@@ -47,7 +47,9 @@ def encoded(suffix: str, pixels: np.ndarray, **settings: object) -> bytes:
 
 def checkpoint() -> bytes:
     file = io.BytesIO()
-    torch.save({"state_dict": {"a": torch.arange(600.0).reshape(2, 300), "b": torch.zeros((), dtype=torch.int64)}}, file)
+    torch.save(
+        {"state_dict": {"a": torch.arange(600.0).reshape(2, 300), "b": torch.zeros((), dtype=torch.int64)}}, file
+    )
     return file.getvalue()
 
 

@@ -105,7 +105,7 @@ def _require_sound(path: Path) -> None:
     """ValueError unless a zip is as PyTorch writes it.
 
     PyTorch does not compare checksums, so that a bit which flipped on a disk would be a wrong weight; and it takes what
-    is compressed for weights. It takes a tenth of a second for 30 megabytes.
+    is compressed for weights. Reading 14 MB for it takes 0.04 s.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
