@@ -64,7 +64,7 @@ def propagate_one(video: Video, bar: tqdm, *, features: Features, size: int) -> 
     height, width = video.frame_size
     pixels = np.array([width, height]) / size * features.stride  # of a cell
     first = heat_maps(torch.from_numpy((video.joints[0] / pixels).astype(np.float32)), grid, grid)
-    frames = (features.prepare(read_squeezed(path, size)) for path in video.frames)
+    frames = map(features.prepare, read_squeezed(video.frames, size))
     found = []
     for index, frame in enumerate(read_ahead(frames)):
         soft = propagator.step(frame.to(features.device), None if index else first).soft

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from dataloaders.video import read_frame, read_mask, read_squeezed
+from dataloaders.video import read_frame, read_mask, read_squeezed, require_size
 from dataloaders.vip import CLASSES, Video, load_videos
 from encoders import Features
 from evaluation import Record, add_evaluation_options, evaluate, masks_of
@@ -54,18 +54,20 @@ def main() -> None:
 
 def propagate_one(video: Video, bar: tqdm, *, features: Features, savepath: Path, size: int) -> Record:
     """Propagate one video; its masks go to SAVEPATH/masks, in the size of the true ones."""
+    given = video.given()
     objects, folder = features.objects(), savepath / "masks" / video.name
     counts = np.zeros((len(video.frames), len(CLASSES), len(CLASSES)), np.int64)
 
     def put_away(index: int, mask: np.ndarray) -> None:
         truth = video.truth(index)
+        require_size(video.masks[index], truth, given.shape)
         mask = resize_nearest(mask, truth.shape)
         write_mask(folder / f"{video.frames[index].stem}.png", mask)
         counts[index] = confusion(mask, truth, len(CLASSES))
 
     with in_background() as beside:
-        frames = (read_squeezed(path, size) for path in video.frames)
-        first = resize_nearest(video.given(), (size, size))
+        frames = read_squeezed(video.frames, size)
+        first = resize_nearest(given, (size, size))
         for index, (_, mask) in enumerate(masks_of(objects, frames, lambda index, _: None if index else first)):
             beside(put_away, index, mask)
             bar.update()

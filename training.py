@@ -84,15 +84,39 @@ class Training:
 
     def load_state_dict(self, state: dict, path: Path) -> None:
         """The inverse of `state_dict`; path: where it was read from, for the errors."""
-        old, new = asdict(Recipe()) | state["recipe"], asdict(self.recipe)
+        loaders = {"recipe": self._require_recipe, "optimizer": self._load_optimizer, "position": self._load_position}
+        if self.queue is not None:
+            loaders["queue"] = self.queue.load_state_dict
+        for name, load in loaders.items():
+            try:
+                load(state[name])
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                way_out = "use --pretrain for its weights alone" if name == "recipe" else "use an earlier one"
+                raise UserError(f"checkpoint {path}: cannot be resumed, its {name}: {error}; {way_out}") from error
+        load_weights(self.model, state["state_dict"], path)
+
+    def _require_recipe(self, recipe: dict) -> None:
+        old, new = asdict(Recipe()) | recipe, asdict(self.recipe)
         changes = [f"--{name} was {old.get(name)}, is {new[name]}" for name in new if old.get(name) != new[name]]
         if changes:
-            raise UserError(f"checkpoint {path}: {', '.join(changes)}; resume with its options, or use --pretrain")
-        load_weights(self.model, state["state_dict"], path)
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # the file is mapped: keep nothing of it
-        if self.queue is not None:
-            self.queue.load_state_dict(state["queue"])
-        self.position = Position(**state["position"])
+            raise ValueError(f"{', '.join(changes)}; resume with its options")
+
+    def _load_optimizer(self, state: dict) -> None:
+        """Adam itself takes moments of any shape, and fails at the next step."""
+        self.optimizer.load_state_dict(copy.deepcopy(state))  # the file is mapped: keep nothing of it
+        for parameter, moments in self.optimizer.state.items():
+            shapes = {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+            if odd := [name for name in shapes if moments[name].shape != shapes[name] or _lost(moments[name])]:
+                raise ValueError(f"{odd[0]} {list(moments[odd[0]].shape)} is not finite, or of another network")
+        for group in self.optimizer.param_groups:
+            for name, default in self.optimizer.defaults.items():
+                if name != "lr" and group[name] != default:
+                    raise ValueError(f"{name} was {group[name]!r}, is {default!r}")
+
+    def _load_position(self, state: dict) -> None:
+        if state.keys() != asdict(Position()).keys() or not all(type(n) is int and n >= 0 for n in state.values()):
+            raise ValueError(f"{state} is not whole numbers of epochs and steps")
+        self.position = Position(**state)
 
     def step(self, reference: Tensor, target: Tensor, videos: Tensor, all_videos: Tensor) -> dict[str, Tensor]:
         """One optimiser step on this process's part of a global batch; its losses (`compute_losses`).
@@ -146,6 +170,10 @@ class Training:
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.recipe.amp):
             features = self.parallel(reference, target, position)
         return PairFeatures(*(None if maps is None else maps.float() for maps in features))
+
+
+def _lost(values: Tensor) -> bool:
+    return not bool(torch.isfinite(values).all())
 
 
 def load_pretrained(model: LIIR, path: Path) -> None:

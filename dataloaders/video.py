@@ -9,19 +9,27 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dataloaders.files import read_bytes, read_text, require_plain
 from utils.errors import UserError
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_RATE, USUAL_RATE = 1000, 24  # frames a second; where a file names an impossible rate, the usual one
+FRAME_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # whose headers are looked at before they are decoded
+MASK_FORMATS = ("PNG", "BMP", "GIF", "TIFF")  # those that keep every id; Pillow would run programs for some others
+BLURRED = ("JPEG",)
 UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for bad files
 END_MARKERS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}  # how a whole JPEG or PNG ends, by how it begins
 
 
 def read_frame(path: Path) -> np.ndarray:
-    """A frame as OpenCV decodes it, BGR uint8 [H, W, 3]; UserError if it is not a whole image."""
-    data = _read_bytes(path)
+    """A frame as OpenCV decodes it, BGR uint8 [H, W, 3]; UserError if it is not a whole image.
+
+    One whose EXIF says so is turned, as viewers and annotation tools show it: masks are drawn on what is seen.
+    """
+    data = read_bytes(path)
+    _require_sane_header(path, data)
     try:
         frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:  # a header that claims more pixels than OpenCV takes
@@ -34,14 +42,21 @@ def read_frame(path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask's ids, uint8 [H, W], from an indexed or 8-bit grey image; UserError if it is another kind of image."""
-    data = _read_bytes(path)
+    """A mask's ids, uint8 [H, W], from an indexed or 8-bit grey image, turned as a frame is (`read_frame`).
+
+    UserError if it is another kind of image.
+    """
+    data = read_bytes(path)
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            mode = image.mode
-            ids = np.array(image)
-    except UNDECODABLE as error:
+        with Image.open(io.BytesIO(data), formats=MASK_FORMATS + BLURRED) as image:
+            mode, kind = image.mode, image.format
+            ids = np.array(ImageOps.exif_transpose(image))
+    except Exception as error:  # whatever a damaged or hostile file makes the decoder stumble over
         raise UserError(f"{path}: not a mask that can be decoded ({_reason(error)}); replace the file") from error
+    if kind in BLURRED:
+        raise UserError(
+            f"{path}: a mask must not be {kind}, which blurs ids into others; save it as PNG where it is made"
+        )
     if mode not in ("P", "L", "1"):
         raise UserError(f"{path}: a mask must be an indexed or 8-bit grey image of object ids, not {mode}; convert it")
     return ids.astype(np.uint8)
@@ -80,9 +95,9 @@ def require_size(path: Path, image: np.ndarray, size: tuple[int, int]) -> None:
         raise UserError(f"{path}: is {found}, but its sequence's frames are {wanted}; all must be of one size")
 
 
-def read_squeezed(path: Path, size: int) -> np.ndarray:
-    """A frame squeezed to size × size, BGR uint8."""
-    return cv2.resize(read_frame(path), (size, size), interpolation=cv2.INTER_LINEAR)
+def read_squeezed(paths: Iterable[Path], size: int) -> Iterator[np.ndarray]:
+    """Frames as `read_frames` reads them, squeezed to size × size."""
+    return (cv2.resize(frame, (size, size), interpolation=cv2.INTER_LINEAR) for frame in read_frames(paths))
 
 
 def choose(listed: list[str], names: list[str] | None, where: Path) -> list[str]:
@@ -111,24 +126,18 @@ def read_video(path: Path) -> tuple[Iterator[np.ndarray], tuple[int, int], int |
             yield result[1]
         capture.release()
 
-    rate = Fraction(rate).limit_denominator(1001) if 0 < rate <= MAX_RATE else Fraction(USUAL_RATE)
-    return frames(), first.shape[:2], int(count) if count > 0 else None, rate
+    rate = Fraction(rate).limit_denominator(1001) if 0 < rate <= MAX_RATE else 0  # also 0 if nearly so
+    return frames(), first.shape[:2], int(count) if count > 0 else None, rate or Fraction(USUAL_RATE)
 
 
 def read_list(path: Path, *, way_out: str, plain: bool = True) -> list[str]:
     """The lines of a list of videos, each once; plain: all must be plain names of folders."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such list of sequences; {way_out}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: the list of sequences cannot be read ({error})") from error
+    lines = read_text(path, way_out=way_out).splitlines()
     names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not names:
         raise UserError(f"{path}: the list of sequences is empty")
     for name in names if plain else ():
-        if name in (".", "..") or any(sign in name for sign in "/\\\0"):
-            raise UserError(f"{path}: {name!r} is not the plain name of a sequence's folder")
+        require_plain(path, name)
     return names
 
 
@@ -137,19 +146,20 @@ def in_order(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: (len(path.stem), path.stem))
 
 
-def _read_bytes(path: Path) -> bytes:
+def _require_sane_header(path: Path, data: bytes) -> None:
+    """OpenCV takes the memory that a few bytes claim; Pillow has a limit, and reads headers alone."""
     try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except OSError as error:  # a folder of that name, permissions, a failing disk
-        raise UserError(f"{path}: cannot be read ({_reason(error)})") from error
+        Image.open(io.BytesIO(data), formats=FRAME_FORMATS).close()
+    except UnidentifiedImageError:  # OpenCV will say whether it is an image
+        return
+    except UNDECODABLE as error:
+        raise UserError(f"{path}: the image is damaged ({_reason(error)}); replace the file") from error
 
 
 def _require_whole(path: Path, data: bytes) -> None:
     """OpenCV fills what is missing of a truncated image with grey; Pillow refuses it."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FRAME_FORMATS) as image:
             image.load()
     except UNDECODABLE as error:
         raise UserError(f"{path}: the image is damaged ({_reason(error)}); replace the file") from error

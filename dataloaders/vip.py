@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dataloaders.layout import require_layout
-from dataloaders.video import choose, list_frames, read_list, read_mask
+from dataloaders.video import choose, list_frames, read_frame, read_list, read_mask, require_size
 from utils.errors import UserError
 
 LIST = "lists/val_videos.txt"
@@ -32,6 +32,7 @@ class Video:
     def given(self) -> np.ndarray:
         """The classes of the first frame, uint8 [H, W], those that are none of the 20 as background."""
         mask = self.truth(0)
+        require_size(self.masks[0], mask, read_frame(self.frames[0]).shape[:2])
         return np.where(mask < len(CLASSES), mask, 0)
 
 

@@ -1,6 +1,7 @@
 """Training pairs from YouTube-VOS, or from any folder of frame folders with an index (docs/method.md §6)."""
 
 import csv
+import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dataloaders.files import read_text
 from dataloaders.video import read_frame
 from utils.errors import UserError
 
@@ -20,7 +22,7 @@ GAPS, GAP_PROBABILITIES = (2, 5, 8), (0.4, 0.4, 0.2)  # frames between the frame
 PAIRS_PER_EPOCH = 69_600
 FRAME_SIZE = 256
 BATCHES_AHEAD = 2  # for each worker
-MAX_FRAMES = 10_000_000  # of one video; more is a slip of the pen
+MAX_FRAMES = 1_000_000  # of one video; more is a slip of the pen
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,13 @@ class Pair:
 
 
 def read_index(path: Path) -> list[Video]:
-    """The videos of an index file, rows of `video,first frame,number of frames` without a header."""
+    """The videos of an index file, rows of `video,first frame,number of frames` without a header, each once."""
+    reader = csv.reader(io.StringIO(read_text(path, way_out="scripts/index_videos.py writes one"), newline=""))
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [(reader.line_num, row) for reader in [csv.reader(file)] for row in reader if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = [(reader.line_num, row) for row in reader if any(row)]
+    except csv.Error as error:
         raise UserError(f"--csvpath {path}: cannot be read ({error}); scripts/index_videos.py writes one") from error
-    videos = [_parse_row(f"{path}:{line}", row) for line, row in rows]
+    videos = list(dict.fromkeys(_parse_row(f"{path}:{line}", row) for line, row in rows))
     if not videos:
         raise UserError(f"--csvpath {path}: lists no videos; scripts/index_videos.py writes one")
     return videos
@@ -69,12 +71,19 @@ def _parse_row(where: str, row: list[str]) -> Video:
     if not name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise UserError(f"{where}: {row[0]!r} is not a folder below --datapath; {rule}")
     try:
-        first, count = int(row[1]), int(row[2])
+        first, count = map(_whole, row[1:])
     except ValueError as error:
         raise UserError(f"{where}: {row[1]!r}, {row[2]!r} are not whole numbers; {rule}") from error
     if first < 0 or not 1 <= count <= MAX_FRAMES:
         raise UserError(f"{where}: first frame {first}, {count} frames; neither can be negative, nor {count} so large")
     return Video(name, first, count)
+
+
+def _whole(text: str) -> int:
+    """Only as `scripts/index_videos.py` writes it: Python also takes 1_0, and the digits of other scripts."""
+    if not text.isascii() or "_" in text:
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
 
 
 def draw_pairs(videos: list[Video], root: Path, random: np.random.Generator) -> list[Pair]:

@@ -1,12 +1,12 @@
 """YouTube-VOS 2018 and 2019, as evaluated: videos whose objects may appear late (docs/method.md §9)."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from dataloaders.files import read_json, require_plain
 from dataloaders.layout import require_layout
 from dataloaders.video import choose, list_frames, read_mask, require_size
 from utils.errors import UserError
@@ -87,17 +87,16 @@ def list_videos(root: Path, subset: str) -> list[str]:
 def read_meta(path: Path) -> dict[str, tuple[TrackedObject, ...]]:
     """The objects of each video; UserError if the file is not YouTube-VOS's."""
     try:
-        videos = json.loads(path.read_text(encoding="utf-8-sig"))["videos"]
+        videos = read_json(path)["videos"]
         meta = {name: _parse_objects(video["objects"]) for name, video in videos.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read as YouTube-VOS's list of videos ({error!r})") from error
     for name, objects in meta.items():
         numbers = {one.number for one in objects if 1 <= one.number <= 255 and one.frames}
         if not objects or len(numbers) < len(objects):
             raise UserError(f"{path}: video {name!r} needs objects 1 … 255, each once and with frames")
         for plain in (name, *(frame for one in objects for frame in one.frames)):
-            if plain in ("", ".", "..") or plain != Path(plain).name:
-                raise UserError(f"{path}: {plain!r} of video {name!r} is not the plain name of a file or folder")
+            require_plain(path, plain)
     if not meta:
         raise UserError(f"{path}: lists no videos")
     return meta
@@ -105,15 +104,21 @@ def read_meta(path: Path) -> dict[str, tuple[TrackedObject, ...]]:
 
 def _parse_objects(objects: dict) -> tuple[TrackedObject, ...]:
     return tuple(
-        TrackedObject(int(number), str(one.get("category", "")), tuple(sorted(map(str, list_of(one["frames"])))))
+        TrackedObject(_number(number), str(one.get("category", "")), tuple(sorted(set(list_of_names(one["frames"])))))
         for number, one in objects.items()
     )
 
 
-def list_of(values: object) -> list:
-    """The same, if it is a list."""
-    if not isinstance(values, list):
-        raise TypeError(f"{values!r} is not a list")
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):  # Python also takes " 1", 1_0, and the digits of other scripts
+        raise ValueError(f"object {text!r} is not a number")
+    return int(text)
+
+
+def list_of_names(values: object) -> list[str]:
+    """The same, if it is a list of strings."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{values!r} is not a list of names")
     return values
 
 

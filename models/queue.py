@@ -46,7 +46,12 @@ class NegativeQueue:
         return {"keys": self.keys, "videos": self.videos, "written": self.written}
 
     def load_state_dict(self, state: dict) -> None:
-        """The inverse of `state_dict`, for a queue of the same size."""
+        """The inverse of `state_dict`, for a queue of the same size; ValueError if it is of another."""
+        for name, own in (("keys", self.keys), ("videos", self.videos)):
+            if state[name].shape != own.shape or not torch.isfinite(state[name]).all():
+                raise ValueError(f"{name} {list(state[name].shape)} are not finite, or not {list(own.shape)}")
+        if not isinstance(state["written"], int) or state["written"] < 0:
+            raise ValueError(f"written {state['written']!r} times")
         self.keys.copy_(state["keys"])
         self.videos.copy_(state["videos"])
         self.written = state["written"]

@@ -1,6 +1,5 @@
 """Checkpoint files: what is accepted, what is refused and how, and that nothing in them is ever run."""
 
-import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ from tests.builders import (
     Outcome,
     evaluate,
     files,
-    halve,
     one_thread,
     require_refusal,
     require_success,
@@ -23,6 +21,7 @@ from tests.builders import (
     write_checkpoint,
     write_davis,
 )
+from tests.hostile import HOSTILE, Hostile
 from utils.checkpoint import load_weights, read_state_dict, sha256
 from utils.errors import UserError
 
@@ -47,20 +46,6 @@ def path(tmp_path) -> Path:
 def command(data, path, tmp_path) -> Command:
     """The evaluation of the checkpoint `path`, with more arguments."""
     return lambda *more: evaluate("--resume", path, "--datapath", data, "--savepath", tmp_path / "results", *more)
-
-
-def with_weight(value: float, name: str = HEAD, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """Weights one of which is this value."""
-    state = weights()
-    state[name] = state[name].to(dtype).clone()
-    state[name].view(-1)[0] = value
-    return state
-
-
-def without(name: str) -> dict[str, Tensor]:
-    state = weights()
-    del state[name]
-    return state
 
 
 def half(state: dict[str, Tensor], dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
@@ -181,112 +166,6 @@ def test_region_head_alone_is_no_momentum(path, command):
     require_success(command())
 
 
-def write_archive(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("readme.txt", "no weights here")
-
-
-def write_archive_of_junk(path: Path) -> None:
-    """An archive built as PyTorch's are, whose pickle is none."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in (("data.pkl", b"junk"), ("version", b"3\n"), ("byteorder", b"little")):
-            archive.writestr(f"weights/{name}", content)
-
-
-def write_halved(path: Path) -> None:
-    write_checkpoint(path)
-    halve(path)
-
-
-def write_without_end(path: Path) -> None:
-    write_checkpoint(path)
-    path.write_bytes(path.read_bytes()[:-10])
-
-
-def write_legacy_halved(path: Path) -> None:
-    torch.save({"state_dict": weights()}, path, _use_new_zipfile_serialization=False)
-    halve(path)
-
-
-def write_scripted(path: Path) -> None:
-    torch.jit.save(torch.jit.trace(nn.Linear(1, 1), torch.zeros(1, 1)), path)
-
-
-FILES: dict[str, Callable[[Path], object]] = {
-    "missing": lambda path: None,  # noqa: ARG005
-    "a folder": Path.mkdir,
-    "empty": Path.touch,
-    "one byte": lambda path: path.write_bytes(b"\0"),
-    "text": lambda path: path.write_text("<html>404 Not Found</html>\n"),
-    "noise": lambda path: path.write_bytes(bytes(range(256)) * 64),
-    "halved": write_halved,
-    "without end": write_without_end,
-    "halved legacy": write_legacy_halved,
-    "archive": write_archive,
-    "archive of junk": write_archive_of_junk,
-    "another pickle": lambda path: path.write_bytes(pickle.dumps({"state_dict": {"weight": 1}})),
-    "TorchScript": write_scripted,
-    "whole module": lambda path: torch.save(nn.Linear(1, 1), path),
-    "tensor": lambda path: torch.save(torch.zeros(3), path),
-    "list": lambda path: torch.save([torch.zeros(3)], path),
-    "number": lambda path: torch.save(3, path),
-    "empty dict": lambda path: torch.save({}, path),
-    "dict without state_dict": lambda path: torch.save({"model": weights(), "epoch": 3}, path),
-    "weights without a dict around them": lambda path: torch.save(weights(), path),
-    "keys of mixed kinds": lambda path: torch.save({1: 2, "model": 3}, path),
-    "state_dict is a tensor": lambda path: torch.save({"state_dict": torch.zeros(3)}, path),
-    "state_dict is empty": lambda path: torch.save({"state_dict": {}}, path),
-    "state_dict is none": lambda path: torch.save({"state_dict": None}, path),
-    "state_dict of numbers": lambda path: torch.save({"state_dict": {HEAD: 1.0}}, path),
-}
-
-
-@pytest.mark.filterwarnings("ignore")  # PyTorch's own, on pickles and on TorchScript
-@pytest.mark.parametrize("label", FILES)
-def test_file_that_is_no_checkpoint(command, path, label, tmp_path):
-    """Refused before anything is written: never is a network evaluated that was not trained."""
-    FILES[label](path)
-    require_refusal(command(), f"checkpoint {path}: ")
-    assert not (tmp_path / "results").exists()
-
-
-STATES: dict[str, tuple[Callable[[], dict], str]] = {
-    "junk names": (lambda: {"a": torch.zeros(1), "b": torch.zeros(1)}, "unknown a, b"),
-    "one more name": (lambda: {**weights(), "decoder.weight": torch.zeros(1)}, "unknown decoder.weight"),
-    "names of numbers": (lambda: {**weights(), 7: torch.zeros(1)}, "unknown 7"),
-    "names of another wrapper": (
-        lambda: {f"module.{name}": value for name, value in weights().items()},
-        "module.feature_extraction",
-    ),
-    "one name missing": (lambda: without(HEAD), f"missing {HEAD}"),
-    "counter missing": (lambda: without("feature_extraction.bn1.num_batches_tracked"), "num_batches_tracked"),
-    "wrong shape": (lambda: {**weights(), HEAD: torch.zeros(63)}, f"{HEAD} [63] instead of [64]"),
-    "another rank": (lambda: {**weights(), HEAD: torch.zeros(1, 64)}, f"{HEAD} [1, 64] instead of [64]"),
-    "no dimension": (lambda: {**weights(), HEAD: torch.zeros(())}, f"{HEAD} [] instead of [64]"),
-    "NaN": (lambda: with_weight(float("nan")), HEAD),
-    "infinite": (lambda: with_weight(float("inf")), HEAD),
-    "minus infinite": (lambda: with_weight(-float("inf")), HEAD),
-    "NaN in half": (lambda: with_weight(float("nan"), dtype=torch.float16), HEAD),
-    "NaN in a statistic": (
-        lambda: with_weight(float("nan"), "feature_extraction.bn1.running_var"),
-        "feature_extraction.bn1.running_var",
-    ),
-    "beyond single precision": (lambda: with_weight(1e300, dtype=torch.float64), HEAD),
-    "complex": (lambda: with_weight(1, dtype=torch.complex64), HEAD),
-    "sparse": (lambda: {**weights(), HEAD: weights()[HEAD].to_sparse()}, HEAD),
-    "without values": (lambda: {**weights(), HEAD: torch.zeros(64, device="meta")}, HEAD),
-}
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's own, on sparse and complex tensors
-@pytest.mark.parametrize("label", STATES)
-def test_weights_that_do_not_fit(command, path, label, tmp_path):
-    make, offending = STATES[label]
-    write_checkpoint(path, make())
-    require_refusal(command(), f"checkpoint {path}: ", offending)
-    assert not (tmp_path / "results").exists()
-
-
 def test_many_wrong_names_are_told_in_few(path):
     write_checkpoint(path, {f"layer{index:03d}": torch.zeros(1) for index in range(500)})
     with pytest.raises(UserError, match="and 494 more") as error:
@@ -301,39 +180,6 @@ def test_refused_weights_leave_the_network_as_it_was(path):
         with pytest.raises(UserError):
             load_weights(model, state, path)
         torch.testing.assert_close(dict(model.state_dict()), before)
-
-
-class Hostile:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, sentinel: Path) -> None:
-        self.sentinel = sentinel
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (self.sentinel,)
-
-
-HOSTILE: dict[str, Callable[[Path, Hostile], object]] = {
-    "bare pickle": lambda path, evil: path.write_bytes(pickle.dumps(evil)),
-    "pickled dict": lambda path, evil: path.write_bytes(pickle.dumps({"state_dict": evil})),
-    "instead of weights": lambda path, evil: torch.save({"state_dict": evil}, path),
-    "beside the weights": lambda path, evil: torch.save({"state_dict": weights(), "epoch": evil}, path),
-    "legacy": lambda path, evil: torch.save(
-        {"state_dict": weights(), "epoch": evil}, path, _use_new_zipfile_serialization=False
-    ),
-}
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's own, on pickles
-@pytest.mark.parametrize("label", HOSTILE)
-def test_code_in_a_file_does_not_run(command, path, label, tmp_path):
-    sentinel = tmp_path / "sentinel"
-    HOSTILE[label](path, Hostile(sentinel))
-    require_refusal(command(), f"checkpoint {path}: ")
-    assert not sentinel.exists()
-    if label == "bare pickle":
-        pickle.loads(path.read_bytes())  # the file is what the test takes it for
-        assert sentinel.exists()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from unittest.mock import patch
 
 import cv2
@@ -67,20 +68,25 @@ def scene(index: int) -> np.ndarray:
     return kinds
 
 
-@pytest.fixture
-def root(tmp_path):
+def write_set(folder: Path) -> Path:
+    """A test video in each of two classes."""
     for name in ("wave", "push"):
-        (tmp_path / "splits").mkdir(exist_ok=True)
-        (tmp_path / "splits" / f"{name}_test_split1.txt").write_text(f"{name}_train.avi 1\n{name}_test.avi 2\n")
-        folder = tmp_path / "Rename_Images" / name / f"{name}_test"
-        folder.mkdir(parents=True)
+        (folder / "splits").mkdir(exist_ok=True)
+        (folder / "splits" / f"{name}_test_split1.txt").write_text(f"{name}_train.avi 1\n{name}_test.avi 2\n")
+        frames = folder / "Rename_Images" / name / f"{name}_test"
+        frames.mkdir(parents=True)
         for index in range(FRAMES + 1):  # one frame more than there are joints for
-            cv2.imwrite(str(folder / f"{index + 1:05d}.png"), paint(scene(min(index, FRAMES - 1))))
+            cv2.imwrite(str(frames / f"{index + 1:05d}.png"), paint(scene(min(index, FRAMES - 1))))
         joints = np.stack([places(index) for index in range(FRAMES)], -1).transpose(1, 0, 2)  # [2, 15, T]
-        path = tmp_path / "joint_positions" / name / f"{name}_test" / "joint_positions.mat"
+        path = folder / "joint_positions" / name / f"{name}_test" / "joint_positions.mat"
         path.parent.mkdir(parents=True)
         scipy.io.savemat(path, {"pos_img": joints + 1})
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_set(tmp_path)
 
 
 FEATURES = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu", "--size", SQUARE

@@ -1,6 +1,7 @@
 """Anyone's own video: files and folders, masks named by frame, and what is told of mistakes."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
@@ -24,15 +25,19 @@ def kinds(index: int) -> np.ndarray:
     return scene
 
 
+def write_set(folder: Path) -> Path:
+    """Frames, and masks of the first and the sixth."""
+    (folder / "frames").mkdir()
+    for index in range(FRAMES):
+        cv2.imwrite(str(folder / "frames" / f"{index}.png"), paint(kinds(index)))
+    write_mask(folder / "first.png", np.where(kinds(0), 9, 0).astype(np.uint8))
+    write_mask(folder / "sixth.png", np.where(kinds(5) == 3, 20, 0).astype(np.uint8))
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """Frames, and masks of the first and the sixth."""
-    (tmp_path / "frames").mkdir()
-    for index in range(FRAMES):
-        cv2.imwrite(str(tmp_path / "frames" / f"{index}.png"), paint(kinds(index)))
-    write_mask(tmp_path / "first.png", np.where(kinds(0), 9, 0).astype(np.uint8))
-    write_mask(tmp_path / "sixth.png", np.where(kinds(5) == 3, 20, 0).astype(np.uint8))
-    return tmp_path
+    return write_set(tmp_path)
 
 
 def run(folder, video: str, *arguments: object) -> Outcome:

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from pathlib import Path
 from unittest.mock import patch
 
 import cv2
@@ -34,19 +35,24 @@ def classes(scene: np.ndarray) -> np.ndarray:
     return np.vectorize({0: 0, **KINDS}.get)(scene).astype(np.uint8)
 
 
-@pytest.fixture
-def root(tmp_path):
+def write_set(folder: Path) -> Path:
+    """Two videos, and one that is not listed."""
     for video in ("a", "b", "unlisted"):
         for index in range(4):
-            frame = tmp_path / "Images" / video / f"{index:012d}.png"
-            mask = tmp_path / "Annotations" / "Category_ids" / video / f"{index:012d}.png"
+            frame = folder / "Images" / video / f"{index:012d}.png"
+            mask = folder / "Annotations" / "Category_ids" / video / f"{index:012d}.png"
             for path in (frame, mask):
                 path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(frame), paint(kinds(index, video)))
             write_mask(mask, classes(kinds(index, video)))
-    (tmp_path / "lists").mkdir()
-    (tmp_path / "lists" / "val_videos.txt").write_text("a\nb\n")
-    return tmp_path
+    (folder / "lists").mkdir()
+    (folder / "lists" / "val_videos.txt").write_text("a\nb\n")
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_set(tmp_path)
 
 
 FEATURES = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu", "--size", SQUARE

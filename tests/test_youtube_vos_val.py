@@ -39,7 +39,7 @@ def ids(name: str, index: int) -> np.ndarray:
     return mask
 
 
-def write_set(root: Path) -> Path:
+def write_set(folder: Path) -> Path:
     """Annotations hold all objects of the wanted frames, as in the training set."""
     meta = {"videos": {}}
     for name, objects in OBJECTS.items():
@@ -50,19 +50,19 @@ def write_set(root: Path) -> Path:
         meta["videos"][name] = {"objects": wanted}
         for index in range(4 * STEP + 1):
             mask, frame = ids(name, index), f"{index:05d}"
-            for folder in ("valid", "valid_all_frames")[index % STEP != 0 :]:
-                path = root / folder / "JPEGImages" / name / f"{frame}.png"
+            for subset in ("valid", "valid_all_frames")[index % STEP != 0 :]:
+                path = folder / subset / "JPEGImages" / name / f"{frame}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 cv2.imwrite(str(path), paint(mask))
             if any(frame in one["frames"] for one in wanted.values()):
-                path = root / "valid" / "Annotations" / name / f"{frame}.png"
+                path = folder / "valid" / "Annotations" / name / f"{frame}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_mask(path, mask)
-    (root / "valid" / "meta.json").write_text(json.dumps(meta))
+    (folder / "valid" / "meta.json").write_text(json.dumps(meta))
     train = {"videos": {"x": {"objects": {"1": {"category": "dog", "frames": ["00000"]}}}}}
-    (root / "train").mkdir()
-    (root / "train" / "meta.json").write_text(json.dumps(train))
-    return root
+    (folder / "train").mkdir()
+    (folder / "train" / "meta.json").write_text(json.dumps(train))
+    return folder
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ and keeps its traceback.
 import sys
 from collections.abc import Callable
 
+LONGEST = 2000  # characters of a line
+
 
 class UserError(Exception):
     """A mistake the user can mend; its text names the file or flag, the value, the rule and the way out."""
@@ -17,7 +19,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
+        sys.stderr.write(f"error: {_one_line(str(error))}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -26,4 +28,12 @@ def run(main: Callable[[], None]) -> None:
 
 def warn(message: str) -> None:
     """Tell the user, in one line on stderr, of something that is allowed but probably not meant."""
-    sys.stderr.write("warning: " + " ".join(message.split()) + "\n")
+    sys.stderr.write(f"warning: {_one_line(message)}\n")
+
+
+def _one_line(text: str) -> str:
+    """A text that may quote any file: on one line, of a length to be read, without commands to the terminal."""
+    line = " ".join(text.split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)

@@ -67,7 +67,7 @@ def read_json(path: Path) -> dict:
     """A JSON object from a file of ours; UserError if it is damaged."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); pass --overwrite to start anew") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: damaged (not an object); pass --overwrite to start anew")
