@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from models.propagation import Propagator
 from models.protocol import Propagation, reference_frames
+from utils.errors import UserError
 
 STRIDE = 4
 
@@ -128,6 +129,15 @@ def test_wrong_use_is_refused():
         propagator.step(noise(8, 8))
     with pytest.raises(ValueError, match="one size"):
         propagator.step(noise(8, 8), halves(8, 12))
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_no_background(broken):
+    propagator = Propagator(lambda frames: patches(frames) * (broken if propagator.frame == 2 else 1), Propagation())
+    propagator.step(noise(8, 12), halves(8, 12))
+    propagator.step(noise(8, 12, 1))
+    with pytest.raises(UserError, match="frame 2: its features are not finite"):
+        propagator.step(noise(8, 12, 2))
 
 
 def test_the_released_models_differ_in_three_fields():

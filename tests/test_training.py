@@ -188,7 +188,8 @@ def test_a_loss_that_is_not_finite(videos, tmp_path):
     outcome = train_here(videos, tmp_path, "--lr", 1e30, "--steps", 5, "--save_every", 1, "--bsize", 1)
     steps = len(read_log(tmp_path))
     assert steps >= 1
-    require_refusal(outcome, f"step {steps + 1}", "not finite", videos, "--lr")
+    last_good = f"the last good checkpoint is {tmp_path / 'last.pt'} of step {steps}"
+    require_refusal(outcome, f"step {steps + 1}", "not finite", videos, last_good, "--lr")
     state = read_state(tmp_path)
     assert state["/position/steps"] == steps
     assert all(value.isfinite().all() for value in state.values() if isinstance(value, torch.Tensor))
