@@ -86,7 +86,11 @@ def read_training_state(path: Path) -> dict:
 def steps_taken(path: Path) -> int | None:
     """After how many steps of its training a checkpoint was saved; None if it does not say."""
     content = _read(path)
-    return content["position"]["steps"] if "position" in content else content.get("iter")
+    if not isinstance(content, dict):
+        return None
+    position = content.get("position", {"steps": content.get("iter")})
+    steps = position.get("steps") if isinstance(position, dict) else None
+    return steps if isinstance(steps, int) else None
 
 
 def sha256(path: Path) -> str:

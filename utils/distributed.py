@@ -77,7 +77,7 @@ class World:
             refusal = error
         first = self._first(refusal is not None)
         if first is not None:
-            raise refusal if first == self.rank else SystemExit(2)
+            raise SystemExit(2) if refusal is None or first != self.rank else refusal
 
     @contextmanager
     def led(self, context: AbstractContextManager) -> Iterator[None]:

@@ -4,10 +4,14 @@ import json
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from utils.errors import warn
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 FILE = "log.jsonl"
 
@@ -55,7 +59,7 @@ class TrainingLog:
             self.scalars.close()
 
 
-def _summary_writer(folder: Path, steps: int):
+def _summary_writer(folder: Path, steps: int) -> "SummaryWriter | None":
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

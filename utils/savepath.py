@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ LOCK = ".lock"
 
 
 @contextmanager
-def open_savepath(path: Path, arguments: dict, *, outputs: Iterable[str], overwrite: bool):
+def open_savepath(path: Path, arguments: dict, *, outputs: Iterable[str], overwrite: bool) -> Iterator[Path]:
     """Hold the folder `path` for a run with these arguments (JSON values) while in the context.
 
     A folder that is new, or holds nothing but other runs' folders, is taken. One whose run had the same arguments is
