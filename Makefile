@@ -1,15 +1,16 @@
 # make setup    .venv with the versions of requirements.lock (once)
 # make demo     compose the sample clip, propagate its masks, score them, draw a video
-# make test     all tests; LIIR_SHARED names the folder of real video that some need
+# make test     all tests, by pytest-xdist in up to four processes; LIIR_SHARED names the folder of real video that some need
 # make soak     the tests that take minutes
-# make lint     style
+# make lint     style and types
+# make audit    known vulnerabilities of the versions in requirements.lock
 # make bench    the measurements that the README quotes
 # make reproduce VIDEOS=folder DAVIS=folder    train and evaluate the models that come with the repository
 # make sampler  the optional correlation backend
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test soak lint bench reproduce sampler
+.PHONY: setup demo test soak lint audit bench reproduce sampler
 setup: .venv/installed
 
 .venv/installed: requirements.lock
@@ -23,7 +24,7 @@ demo: setup
 	$(BIN)/python evaluate_davis.py --usemomen --compact --datapath data/sample --savepath results/sample --overlay --overwrite
 
 test: setup
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_FLAGS)
 
 soak: setup
 	$(BIN)/python -m pytest -m soak $(PYTEST_FLAGS)
@@ -31,6 +32,12 @@ soak: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+audit:
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock
 
 bench: setup
 	mkdir -p results

@@ -3,6 +3,7 @@
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 from utils.errors import UserError
 
@@ -28,7 +29,7 @@ def read_text(path: Path, *, way_out: str = "check the path, or replace the file
         raise UserError(f"{path}: is not text in UTF-8 ({error}); {way_out}") from error
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path) -> Any:
     """What a JSON file holds; UserError if it is none, or says two things of one name."""
     try:
         return json.loads(read_text(path), object_pairs_hook=_each_once)

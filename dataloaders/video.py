@@ -118,7 +118,7 @@ def read_video(path: Path) -> tuple[Iterator[np.ndarray], tuple[int, int], int |
     found, first = capture.read()
     if not found:
         raise UserError(f"{path}: OpenCV decodes no frame of it; convert it, or name a folder of its frames")
-    count, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+    count, said = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
 
     def frames() -> Iterator[np.ndarray]:
         yield first
@@ -126,7 +126,7 @@ def read_video(path: Path) -> tuple[Iterator[np.ndarray], tuple[int, int], int |
             yield result[1]
         capture.release()
 
-    rate = Fraction(rate).limit_denominator(1001) if 0 < rate <= MAX_RATE else 0  # also 0 if nearly so
+    rate = Fraction(said).limit_denominator(1001) if 0 < said <= MAX_RATE else Fraction(0)  # also 0 if nearly so
     return frames(), first.shape[:2], int(count) if count > 0 else None, rate or Fraction(USUAL_RATE)
 
 

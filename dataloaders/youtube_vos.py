@@ -5,7 +5,7 @@ import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +116,8 @@ def load_batches(
         yield from (load_batch(of_batch, transform) for of_batch in chosen)
         return
     cv2.setNumThreads(0)  # one thread for each frame
-    pool, ahead = ThreadPoolExecutor(workers), deque()
+    pool = ThreadPoolExecutor(workers)
+    ahead: deque[Future[tuple[Tensor, Tensor, Tensor]]] = deque()
     try:
         for of_batch in chosen:
             ahead.append(pool.submit(load_batch, of_batch, transform))

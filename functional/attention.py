@@ -148,7 +148,8 @@ class _Reader:
             read = self._read(logits.flatten(1)[None], corners[sample, :, rows, columns][None, :, :-1, :-1], *starts)
             log_sum, mean, peaks = read[0].tensor_split((1, 1 + 4 * labels))
             mean = mean.view(2, 2, labels, count)
-            mean = torch.lerp(*torch.lerp(*mean, y), x)
+            left, right = torch.lerp(mean[0], mean[1], y).unbind()
+            mean = torch.lerp(left, right, x)
             parts.append(torch.cat((log_sum, mean, peaks)))
         return buckets.unsort(torch.cat(parts, 1).mT)
 

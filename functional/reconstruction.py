@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ class _NegativesLogSumExp(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, query: Tensor, keys: Tensor, used: Tensor, radius: int, backend: str) -> Tensor:
+    def forward(ctx: Any, query: Tensor, keys: Tensor, used: Tensor, radius: int, backend: str) -> Tensor:
         (batch, channels, height, width), size = query.shape, 2 * radius + 1
         padded, scratch = pad_frame(query, radius), Scratch(query, keys)
         total = query.new_full((batch, height + 2 * radius, width + 2 * radius), -math.inf)
@@ -94,7 +95,7 @@ class _NegativesLogSumExp(torch.autograd.Function):
         return total.clone()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (mean,) = ctx.saved_tensors
         return (gradient[..., None] * mean).movedim(-1, 1), None, None, None, None
 

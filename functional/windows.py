@@ -38,8 +38,8 @@ class Tiles:
         self.at_once = TILES_AT_ONCE.get(frames.device.type, TILES_AT_ONCE["cuda"])
         steps = torch.arange(TILE, device=frames.device)
         self.starts = steps.repeat_interleave(TILE), steps.repeat(TILE)  # row, column of each window in its block
-        beyond = mask(outside(self.size, like=frames), *self.starts, self.side, self.side)
-        self.beyond = sum(beyond).flatten(1)  # [queries, cells]: -inf for the cells of a block that a window has not
+        by_row, by_column = mask(outside(self.size, like=frames), *self.starts, self.side, self.side)
+        self.beyond = (by_row + by_column).flatten(1)  # [queries, cells]: -inf for cells that a window has not
 
     def queries(self, maps: Tensor) -> Tensor:
         """Maps [B, C, H, W] -> [B, rows, columns, queries, C]."""

@@ -1,5 +1,7 @@
 """The network as it is run at test: BatchNorm folded into the convolutions, which also add shortcuts and apply ReLU."""
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,7 +20,7 @@ class InferenceEncoder(nn.Module):
         self.stem = FoldedConvolution(backbone.conv1, backbone.bn1, relu=True)
         self.position = nn.Buffer(backbone.pos_embed1.detach().clone())
         stages = backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4
-        self.blocks = nn.ModuleList(FoldedBlock(block) for stage in stages for block in stage)
+        self.blocks = nn.ModuleList(FoldedBlock(cast(BasicBlock, block)) for stage in stages for block in stage)
         self.head = FoldedConvolution(model.post_convolution, None, relu=False)
         self.requires_grad_(False).eval()
         self._resized: Tensor | None = None  # the position embedding on the last frame's grid
@@ -61,8 +63,10 @@ class FoldedConvolution(nn.Module):
         super().__init__()
         weight, bias = convolution.weight.detach(), convolution.bias
         if norm is not None:
+            assert norm.running_mean is not None and norm.running_var is not None  # as in every `ResNet18`
             statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
             weight, bias = fuse_conv_bn_weights(weight, bias, *statistics)
+        assert bias is not None and isinstance(convolution.padding, tuple)  # the heads have one, BatchNorm makes one
         self.weight = nn.Buffer(weight.detach().clone(memory_format=torch.channels_last))
         self.bias = nn.Buffer(bias.detach().clone())
         self.stride, self.padding = list(convolution.stride), list(convolution.padding)
@@ -70,7 +74,8 @@ class FoldedConvolution(nn.Module):
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """x: [B, C, H, W]; shortcut: added before ReLU."""
-        fused = _fused_convolution(x.dtype) if x.device.type == "cpu" else None
+        single = x.shape[2:].numel() == 1  # one cell: PyTorch 2.6 … 2.11 fail on it
+        fused = _fused_convolution(x.dtype) if x.device.type == "cpu" and not single else None
         if fused is not None:
             geometry = self.weight, self.bias, self.padding, self.stride, [1, 1], 1
             activation = "relu" if self.relu else "none"
@@ -83,7 +88,7 @@ class FoldedConvolution(nn.Module):
         return out.relu_() if self.relu else out
 
 
-def _fused_convolution(dtype: torch.dtype):
+def _fused_convolution(dtype: torch.dtype) -> Any:
     """oneDNN's convolution with what follows it, which PyTorch has for its compiler; None where it has not."""
     if not torch.backends.mkldnn.is_available() or dtype not in (torch.float32, torch.bfloat16):
         return None

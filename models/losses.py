@@ -57,6 +57,7 @@ def reconstruct_region(
 ) -> Tensor:
     """The dropped channel on the region grid, [B, 1, H/8, W/8]; against other videos' keys if there are any."""
     query, key = features.region_query, features.region_key
+    assert query is not None and key is not None  # a model with a region head has both
     colours = resize(reference, query)
     if negatives is None:
         return reconstruct(correlate(query, key, REGION_RADIUS, backend=backend).softmax(1), colours)

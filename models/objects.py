@@ -82,4 +82,5 @@ class ObjectPropagator:
         longest = max(self._size)
         if self.max_side is None or longest <= self.max_side:
             return self._size
-        return tuple(max(1, round(side * self.max_side / longest)) for side in self._size)
+        height, width = (max(1, round(side * self.max_side / longest)) for side in self._size)
+        return height, width

@@ -1,7 +1,7 @@
 """Labels carried through a video: one step, and what is remembered (docs/method.md §4)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -120,7 +120,7 @@ class Propagator:
             features = F.normalize(features, dim=1)
         return features if self.propagation.temperature == 1 else features / self.propagation.temperature**0.5
 
-    def harden(self, soft: Tensor, size: tuple[int, int], enlarged: tuple[int, int] | None = None) -> Tensor:
+    def harden(self, soft: Tensor, size: Sequence[int], enlarged: Sequence[int] | None = None) -> Tensor:
         """The strongest label of every pixel of a frame of that size, int64 [H, W], of its soft labels [K, h, w].
 
         enlarged: another size at which they are wanted.
@@ -202,11 +202,12 @@ def _hard_labels(soft: Tensor, size: list[int], *, stretch: bool) -> Tensor:
         part = soft[None, first : first + UPSAMPLED_CHANNELS]
         maps = F.interpolate(part, size, mode="bilinear", align_corners=False)[0]
         strength, label = (_stretched(maps) if stretch else maps).max(0)
-        if best is None:
+        if best is None or labels is None:
             best, labels = strength, label
         else:
             stronger = strength > best
             best, labels = torch.where(stronger, strength, best), torch.where(stronger, label + first, labels)
+    assert labels is not None  # there is the background's channel
     return labels
 
 

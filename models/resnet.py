@@ -35,6 +35,11 @@ class BasicBlock(nn.Module):
 class ResNet18(nn.Module):
     """Frames [B, 3, H, W] -> backbone features [B, 256, H/4, W/4], without pooling and classifier."""
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     def __init__(self) -> None:
         super().__init__()
         self.pos_embed1 = nn.Parameter(torch.zeros(1, STEM_CHANNELS, POSITION_GRID, POSITION_GRID))

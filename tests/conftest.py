@@ -11,6 +11,8 @@ from unittest.mock import patch
 # The golden tensors were computed on a processor with AVX2. Convolutions that round otherwise move features by 1e-5,
 # and the long-range search amplifies that beyond the golden tensors' tolerance. oneDNN reads this when it starts.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # share the processor's cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 import numpy as np
 import pytest

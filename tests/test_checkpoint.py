@@ -22,7 +22,7 @@ from tests.builders import (
     write_davis,
 )
 from tests.hostile import HOSTILE, Hostile
-from utils.checkpoint import load_weights, read_state_dict, sha256
+from utils.checkpoint import load_weights, read_state_dict, sha256, steps_taken
 from utils.errors import UserError
 
 Command = Callable[..., Outcome]
@@ -199,6 +199,22 @@ def test_protection_cannot_be_switched_off_by_the_environment(command, path, tmp
     torch.save({"state_dict": Hostile(tmp_path / "sentinel")}, path)
     require_refusal(command(), f"checkpoint {path}: ")
     assert not (tmp_path / "sentinel").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "steps"),
+    [
+        ({"position": {"epoch": 0, "steps": 7}, "iter": 3}, 7),
+        ({"iter": 3}, 3),
+        ({"position": 7}, None),
+        ({"iter": "3"}, None),
+        ({}, None),
+        (torch.zeros(2), None),
+    ],
+)
+def test_steps_taken_of_any_file(path, content, steps):
+    torch.save(content, path)
+    assert steps_taken(path) == steps
 
 
 def test_sha256(path):

@@ -2,12 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
-END = object()
+END: Any = object()
 
 
 def read_ahead(items: Iterable[T]) -> Iterator[T]:
@@ -23,7 +23,7 @@ def read_ahead(items: Iterable[T]) -> Iterator[T]:
 @contextmanager
 def in_background(limit: int = 8) -> Iterator[Callable[..., None]]:
     """Calls that a thread makes, in order, at most `limit` behind; what one raises, a later one raises, or the end."""
-    pending = deque()
+    pending: deque[Future[object]] = deque()
 
     def call(function: Callable[..., object], *arguments: object) -> None:
         pending.append(pool.submit(function, *arguments))

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from utils.errors import UserError
 from utils.savepath import replacing, writing
 
-KINDS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-KINDS += (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+KINDS = (*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 KEYS_SHOWN = 6  # of a list of keys, in an error
 
 
@@ -79,7 +79,11 @@ def read_training_state(path: Path) -> dict:
 def steps_taken(path: Path) -> int | None:
     """After how many steps of its training a checkpoint was saved; None if it does not say."""
     content = _read(path)
-    return content["position"]["steps"] if "position" in content else content.get("iter")
+    if not isinstance(content, dict):
+        return None
+    position = content.get("position", {"steps": content.get("iter")})
+    steps = position.get("steps") if isinstance(position, dict) else None
+    return steps if isinstance(steps, int) else None
 
 
 def sha256(path: Path) -> str:

@@ -78,7 +78,7 @@ class World:
             refusal = error
         first = self._first(refusal is not None)
         if first is not None:
-            raise refusal if first == self.rank else SystemExit(2)
+            raise SystemExit(2) if refusal is None or first != self.rank else refusal
 
     @contextmanager
     def led(self, context: AbstractContextManager) -> Iterator[None]:
@@ -133,5 +133,5 @@ def _meet(backend: str) -> None:
     """
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if os.environ.get("GROUP_WORLD_SIZE") == "1" else "0"
     store, rank, size = next(iter(rendezvous("env://", timeout=PATIENCE)))
-    store = dist.PrefixStore(f"restart {restarts}", store)
+    store = dist.PrefixStore(f"restart {restarts}", store)  # type: ignore[attr-defined]  # it is documented
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)

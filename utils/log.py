@@ -4,11 +4,15 @@ import json
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from utils.errors import warn
 from utils.savepath import write_text, writing
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 FILE = "log.jsonl"
 
@@ -63,7 +67,7 @@ def _step_of(line: str) -> object:
         return None
 
 
-def _summary_writer(folder: Path, steps: int):
+def _summary_writer(folder: Path, steps: int) -> "SummaryWriter | None":
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -16,7 +16,7 @@ PARTIAL = ".part"  # ends the name of a file that is being written
 
 
 @contextmanager
-def open_savepath(path: Path, arguments: dict, *, outputs: Iterable[str], overwrite: bool):
+def open_savepath(path: Path, arguments: dict, *, outputs: Iterable[str], overwrite: bool) -> Iterator[Path]:
     """Hold the folder `path` for a run with these arguments (JSON values) while in the context.
 
     A folder that is new, or holds nothing but other runs' folders, is taken. One whose run had the same arguments is

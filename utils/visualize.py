@@ -17,7 +17,7 @@ def davis_palette() -> np.ndarray:
     """The colours of the DAVIS and VOC masks, which spread an id's bits over the channels, RGB uint8 [256, 3]."""
     ids = np.arange(256)[:, None]
     channels = np.arange(3)
-    colours = sum(((ids >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8))
+    colours = np.sum([((ids >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8)], axis=0)
     return colours.astype(np.uint8)
 
 
