@@ -39,6 +39,7 @@ def training(videos, tmp_path_factory):
     return folder
 
 
+@pytest.mark.soak
 def test_the_cosine_ends_the_training(training):
     rows = [json.loads(line) for line in (training / "log.jsonl").read_text().splitlines()]
     rates = [row["learning_rate"] for row in rows]
@@ -82,6 +83,7 @@ def test_what_cannot_move_colours_has_the_loss_of_their_mean(videos, tmp_path):
     assert row["loss"] == pytest.approx(float(torch.stack(expected).mean()), rel=1e-4)
 
 
+@pytest.mark.soak
 def test_curves(training, videos, tmp_path):
     held_out = training / draw_curves.HELD_OUT
     (tmp_path / "one.csv").write_text("v1,0,12\n")
@@ -98,6 +100,7 @@ def test_curves(training, videos, tmp_path):
     require_refusal(script(draw_curves, training, "--output", tmp_path / "curves.doc"), "curves.doc")
 
 
+@pytest.mark.soak
 def test_curves_go_on_where_the_run_before_ended(training, videos, tmp_path):
     last = training / "last.pt"
     assert train_here(videos, tmp_path / "next", "--steps", 1, "--pretrain", last).code == 0
