@@ -9,6 +9,7 @@
 # make sampler  the optional correlation backend
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: setup demo test soak lint audit bench reproduce sampler
 setup: .venv/installed
@@ -24,10 +25,10 @@ demo: setup
 	$(BIN)/python evaluate_davis.py --usemomen --compact --datapath data/sample --savepath results/sample --overlay --overwrite
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_FLAGS)
+	$(PYTEST) $(PYTEST_FLAGS)
 
 soak: setup
-	$(BIN)/python -m pytest -m soak $(PYTEST_FLAGS)
+	$(PYTEST) -m soak $(PYTEST_FLAGS)
 
 lint: setup
 	$(BIN)/ruff check .

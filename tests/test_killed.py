@@ -35,7 +35,7 @@ RECIPES = {"stage 1": STAGE_1, "stage 2": (*STAGE_2, "--pe_shuffle")}
 LAUNCHERS = {"one process": (), "two processes": TORCHRUN}
 STEPS = 9  # of epochs that have 5 or more
 ROOT = Path(evaluate_davis.__file__).parent
-KILLS = 4  # of each training and each evaluation
+KILLS = 3  # of each training and each evaluation
 STARTING = 8  # seconds that a run takes, about, until it does something
 
 
