@@ -29,25 +29,25 @@ def held_memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
-LIIR = {"plain": Propagation(), "both": Propagation.released(momentum=True, compact=True)}
+BOTH, CRW = Propagation.released(momentum=True, compact=True), PROTOCOLS["crw"][1]
 
 
 @pytest.mark.soak
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
-@pytest.mark.parametrize("propagation", [*LIIR.values(), PROTOCOLS["crw"][1]], ids=[*LIIR, "crw"])
-def test_ten_thousand_frames_in_constant_memory(propagation):
+@pytest.mark.parametrize(("propagation", "frames"), [(Propagation(), 10_000), (BOTH, 2_000), (CRW, 2_000)])
+def test_thousands_of_frames_in_constant_memory(propagation, frames):
     random = torch.Generator().manual_seed(0)
     labels = torch.zeros(24, 32, dtype=torch.int64)
     labels[8:16, 8:16] = 1
     propagator = Propagator(Pixels(), propagation)
     with one_thread():
         propagator.step(torch.randn(3, 24, 32, generator=random), labels)
-        for frame in range(1, 10_000):
+        for frame in range(1, frames):
             propagator.step(torch.randn(3, 24, 32, generator=random))
             if frame == 1000:
                 before = held_memory()
     assert held_memory() - before < 8 * 2**20
-    assert len(propagator.memory) <= 21
+    assert len(propagator.memory) <= 22  # crw's 20, the first, the sixth
 
 
 @pytest.mark.soak
