@@ -77,7 +77,7 @@ def evaluate_process(*arguments: object) -> Outcome:
     """Run evaluate_davis.py as the user does."""
     command = [sys.executable, str(SCRIPT), *map(str, arguments)]
     settings = {**os.environ, "OMP_NUM_THREADS": "1"}  # as `one_thread`
-    result = subprocess.run(command, env=settings, capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run(command, env=settings, capture_output=True, text=True, check=False, timeout=600)
     return Outcome(result.returncode, result.stdout, result.stderr)
 
 
@@ -88,7 +88,7 @@ def require_same_when_sharded(script: str, folder: Path, *options: object) -> No
     for name, launch in (("one", ()), ("two", launcher)):
         command = map(str, [sys.executable, *launch, script, *options, "--savepath", folder / name])
         result = subprocess.run(
-            list(command), cwd=SCRIPT.parent, env=settings, capture_output=True, text=True, timeout=120
+            list(command), cwd=SCRIPT.parent, env=settings, capture_output=True, text=True, timeout=900
         )
         assert result.returncode == 0, result.stderr
         found.append(timeless(folder / name))

@@ -154,7 +154,7 @@ def test_reproduce(videos, davis, tmp_path):
     }
     command = ["bash", SCRIPTS / "reproduce.sh", videos, davis, tmp_path / "results", sys.executable]
     first, second = (
-        subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=500)
+        subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=1800)
         for _ in range(2)
     )
     assert first.returncode == 0, first.stderr

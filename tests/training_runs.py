@@ -59,7 +59,7 @@ def start(*arguments: object, launcher: tuple[str, ...] = (), threads: int = 2) 
 
 def finish(process: subprocess.Popen) -> Outcome:
     """How a training ended, once it has."""
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=900)
     return Outcome(process.returncode, output, errors)
 
 
