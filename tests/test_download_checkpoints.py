@@ -112,7 +112,7 @@ def execute(arguments: list[str], real: bool) -> tuple[int, str, str]:
     """Run the script, for real or in this process, which is faster; return its exit code and what it printed."""
     if real:
         process = start(arguments)
-        out, err = process.communicate(timeout=15)
+        out, err = process.communicate(timeout=120)
         return process.returncode, out, err
     code, out, err = 0, io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err), patch.object(sys, "argv", [str(SCRIPT), *arguments]):
@@ -251,7 +251,7 @@ def test_ctrl_c_keeps_the_part(server, tmp_path):
     while process.poll() is None and not (part.exists() and part.stat().st_size):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    assert (process.communicate(timeout=10)[1], process.returncode) == ("interrupted\n", 130)
+    assert (process.communicate(timeout=120)[1], process.returncode) == ("interrupted\n", 130)
     assert BODY.startswith(part.read_bytes()) and not (tmp_path / NAME).exists()
 
 
