@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.distributed import World
+from utils import distributed
+from utils.distributed import World, join_world
+from utils.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -59,3 +62,29 @@ def test_no_thread_outlives_the_world(how, tmp_path):
     )
     assert left.returncode == 0, left.stderr.decode()
     assert b"FutureWarning" not in left.stderr
+
+
+PLACE = {"MASTER_ADDR": "localhost", "MASTER_PORT": "1"}  # where nobody listens
+LAUNCHED = {"TORCHELASTIC_RUN_ID": "run", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, ("WORLD_SIZE", "RANK", "torchrun")),
+        ({**PLACE, "RANK": "one"}, ("WORLD_SIZE", "'one'", "torchrun")),
+        ({**PLACE, "RANK": "1"}, ("MASTER_ADDR localhost", "MASTER_PORT 1", "timed out", "start all processes again")),
+        ({**PLACE, **LAUNCHED, "RANK": "1"}, ("MASTER_PORT 1", "timed out", "start all processes again")),
+    ],
+    ids=["no rank", "the rank is no number", "the first process is missing", "the launcher has died"],
+)
+def test_processes_that_cannot_meet_say_so(settings, words, monkeypatch):
+    monkeypatch.setattr(distributed, "FIRST_PROCESS_ANSWERS", timedelta(seconds=1))
+    monkeypatch.setattr(distributed, "LAUNCHER_ANSWERS", timedelta(seconds=1))
+    for name in ("RANK", *PLACE, *LAUNCHED):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"WORLD_SIZE": "2", **settings}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as refusal, join_world(CPU):
+        pass
+    assert all(word in str(refusal.value) for word in words), refusal.value

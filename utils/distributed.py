@@ -19,8 +19,9 @@ from utils.errors import UserError
 # PyTorch 2.15 splits the argument in two; its successors are unknown to the oldest PyTorch that is allowed.
 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
 
-
 PATIENCE = timedelta(days=1)  # with one another: an evaluation's processes meet again when the slowest is done
+LAUNCHER_ANSWERS = timedelta(minutes=1)  # torchrun's store is there before its processes are, unless it has died
+FIRST_PROCESS_ANSWERS = timedelta(minutes=30)  # where processes were started by hand or by the cluster
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,22 @@ def join_world(device: torch.device, local_rank: int | None = None) -> Iterator[
 
 
 def _meet(backend: str) -> None:
-    """The process group of all; those that torchrun has restarted (--max_restarts) meet in a place of their own.
+    """The process group of all; UserError if they do not meet.
 
-    PyTorch keeps its store over restarts (pytorch/pytorch#135712): processes would wait for others that have died. On
-    several nodes the counts may differ; there, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 helps.
+    Those that torchrun has restarted (--max_restarts) meet in a place of their own: PyTorch keeps its store over
+    restarts (pytorch/pytorch#135712), and they would wait for others that have died. On several nodes the counts may
+    differ; there, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 helps.
     """
+    limit = LAUNCHER_ANSWERS if dist.is_torchelastic_launched() else FIRST_PROCESS_ANSWERS
+    try:
+        store, rank, size = next(iter(rendezvous("env://", timeout=limit)))
+    except dist.DistError as error:
+        where = f"MASTER_ADDR {os.environ['MASTER_ADDR']}, MASTER_PORT {os.environ['MASTER_PORT']}"
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{where}: {reason}; start all processes again, or choose another port") from error
+    except ValueError as error:  # a variable is missing, or is no number
+        raise UserError(f"WORLD_SIZE: is {os.environ['WORLD_SIZE']}, but {error}; start by torchrun") from error
+    store.set_timeout(PATIENCE)
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if os.environ.get("GROUP_WORLD_SIZE") == "1" else "0"
-    store, rank, size = next(iter(rendezvous("env://", timeout=PATIENCE)))
     store = dist.PrefixStore(f"restart {restarts}", store)  # type: ignore[attr-defined]  # it is documented
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
