@@ -7,8 +7,10 @@ from typing import Any
 
 from utils.errors import UserError
 
+WAY_OUT = "check the path, or replace the file"
 
-def read_bytes(path: Path, *, way_out: str = "check the path, or replace the file") -> bytes:
+
+def read_bytes(path: Path, *, way_out: str = WAY_OUT) -> bytes:
     """All of a file; UserError if there is none."""
     try:
         mode = path.stat().st_mode
@@ -21,7 +23,7 @@ def read_bytes(path: Path, *, way_out: str = "check the path, or replace the fil
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); {way_out}") from error
 
 
-def read_text(path: Path, *, way_out: str = "check the path, or replace the file") -> str:
+def read_text(path: Path, *, way_out: str = WAY_OUT) -> str:
     """All of a file's text, with or without the mark that some editors begin it with."""
     try:
         return read_bytes(path, way_out=way_out).decode("utf-8-sig")

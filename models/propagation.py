@@ -197,17 +197,18 @@ def _hard_labels(soft: Tensor, size: list[int], *, stretch: bool) -> Tensor:
 
     A few channels at a time, so that many objects do not need as many full-size maps.
     """
-    best = labels = None
-    for first in range(0, len(soft), UPSAMPLED_CHANNELS):
+
+    def strongest(first: int) -> tuple[Tensor, Tensor]:
         part = soft[None, first : first + UPSAMPLED_CHANNELS]
         maps = F.interpolate(part, size, mode="bilinear", align_corners=False)[0]
         strength, label = (_stretched(maps) if stretch else maps).max(0)
-        if best is None or labels is None:
-            best, labels = strength, label
-        else:
-            stronger = strength > best
-            best, labels = torch.where(stronger, strength, best), torch.where(stronger, label + first, labels)
-    assert labels is not None  # there is the background's channel
+        return strength, label + first
+
+    best, labels = strongest(0)
+    for first in range(UPSAMPLED_CHANNELS, len(soft), UPSAMPLED_CHANNELS):
+        strength, label = strongest(first)
+        stronger = strength > best
+        best, labels = torch.where(stronger, strength, best), torch.where(stronger, label, labels)
     return labels
 
 

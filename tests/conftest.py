@@ -22,6 +22,7 @@ import encoders
 from models.liir import LIIR
 from tests.builders import Outcome, evaluate, write_checkpoint, write_davis
 from tests.golden_weights import golden_state_dict
+from tests.training_runs import write_videos
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -82,6 +83,12 @@ def golden_model(head_scale: float, bias: np.ndarray | None = None) -> LIIR:
 def checkpoint(tmp_path_factory) -> Path:
     """A checkpoint for the miniature DAVIS folders of tests/builders.py."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "liir.pt")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    """Short videos to train on, and their index."""
+    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+KINDS_OPTIONS = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu"
 STRIDE, STEP, KINDS = 4, 15, 16  # grey values STEP apart are another kind of thing
 
 

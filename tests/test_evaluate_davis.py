@@ -30,10 +30,10 @@ FLAGS = {
 
 def write_clip(root: Path, frames: int | None = None) -> Path:
     """The golden clip, two objects, in the DAVIS-2017 layout (frames as PNG, which loses nothing)."""
-    golden = {name: load_golden("sequence_clip")[name][:frames] for name in ("frames_bgr", "masks")}
+    golden = load_golden("sequence_clip")
     for kind in ("JPEGImages", "Annotations"):
         (root / kind / "480p" / "clip").mkdir(parents=True)
-    for index, (frame, mask) in enumerate(zip(golden["frames_bgr"], golden["masks"], strict=True)):
+    for index, (frame, mask) in enumerate(zip(golden["frames_bgr"][:frames], golden["masks"][:frames], strict=True)):
         cv2.imwrite(str(root / "JPEGImages" / "480p" / "clip" / f"{index:05d}.png"), frame)
         write_mask(root / "Annotations" / "480p" / "clip" / f"{index:05d}.png", mask)
     (root / "ImageSets" / "2017").mkdir(parents=True)

@@ -33,7 +33,7 @@ from tests.builders import (
     write_davis,
     write_frame,
 )
-from tests.features import paint
+from tests.features import KINDS_OPTIONS, paint
 from tests.hostile import (
     FILES,
     HOSTILE,
@@ -71,7 +71,6 @@ from utils.visualize import write_mask
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's own, on pickles, sparse and quantised tensors
 
-KINDS = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu"
 GIGABYTE = 1 << 30
 MEMORY = 1.2 * GIGABYTE  # what a case may need
 
@@ -88,7 +87,7 @@ def write_badja(folder: Path) -> Path:
 
 
 def run_davis(folder: Path, *options: object) -> Outcome:
-    return evaluate("--datapath", folder, "--savepath", folder / "results", *(options or KINDS))
+    return evaluate("--datapath", folder, "--savepath", folder / "results", *(options or KINDS_OPTIONS))
 
 
 def run_propagate(folder: Path, *options: object) -> Outcome:
@@ -581,7 +580,13 @@ VIDEOS = [
 ]
 
 
-LAST, SHAPE = "last.pt", (32, 32, 2, 128)
+LAST = "last.pt"
+
+
+def write_state(path: Path, name: str) -> None:
+    write_checkpoint(path, STATES[name][0]())
+
+
 STARTS = [
     *(Case(f"weights: {name}", "weights", "weights.pt", make, ()) for name, make in FILES.items()),
     Case("bit flipped, --pretrain", "pretrain", "weights.pt", FILES["a bit flipped in the weights"], ()),
@@ -629,16 +634,12 @@ STARTS = [
         "export of a trillion values",
         "export",
         "weights.pt",
-        lambda path: write_checkpoint(path, STATES["a trillion values"][0]()),
+        partial(write_state, name="a trillion values"),
         ("post",),
     ),
-    Case("export of NaN", "export", "weights.pt", lambda path: write_checkpoint(path, STATES["NaN"][0]()), ("finite",)),
+    Case("export of NaN", "export", "weights.pt", partial(write_state, name="NaN"), ("finite",)),
     Case("export of a zip bomb", "export", "weights.pt", FILES["zip bomb of weights"], ()),
 ]
-
-
-def write_state(path: Path, name: str) -> None:
-    write_checkpoint(path, STATES[name][0]())
 
 
 STATE_CASES = [

@@ -15,7 +15,7 @@ import evaluate_jhmdb
 from dataloaders.jhmdb import JHMDB_JOINTS, load_badja, load_jhmdb
 from functional.keypoints import correct_share, heat_maps, joint_positions, normalised_distances
 from tests.builders import Outcome, require_refusal, require_same_when_sharded, require_success, run_here
-from tests.features import paint
+from tests.features import KINDS_OPTIONS, paint
 
 SIZE = (80, 160)  # of frames; squeezed to squares, 2 pixels across are 1
 SQUARE = 80
@@ -89,7 +89,7 @@ def root(tmp_path):
     return write_set(tmp_path)
 
 
-FEATURES = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu", "--size", SQUARE
+FEATURES = *KINDS_OPTIONS, "--size", SQUARE
 
 
 def evaluate(root, *arguments: object) -> Outcome:

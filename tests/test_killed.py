@@ -16,7 +16,8 @@ import pytest
 import evaluate_davis
 import evaluate_youtube_vos
 from tests.builders import timeless, write_checkpoint, write_davis
-from tests.test_youtube_vos_val import FEATURES, write_set
+from tests.features import KINDS_OPTIONS
+from tests.test_youtube_vos_val import write_set
 from tests.training_runs import (
     STAGE_1,
     STAGE_2,
@@ -26,7 +27,6 @@ from tests.training_runs import (
     read_log,
     read_state,
     start,
-    write_videos,
 )
 
 pytestmark = pytest.mark.soak
@@ -37,11 +37,6 @@ STEPS = 9  # of epochs that have 5 or more
 ROOT = Path(evaluate_davis.__file__).parent
 KILLS = 3  # of each training and each evaluation
 STARTING = 8  # seconds that a run takes, about, until it does something
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +179,18 @@ def test_torchrun_restarts_a_process_that_dies(videos, undisturbed, tmp_path):
     assert_equal_bits(undisturbed("stage 1", "two processes"), savepath)
 
 
+def test_processes_whose_launcher_dies_before_they_meet_end(videos, tmp_path):
+    """They would wait for its store; a launcher that is killed cannot take them with it."""
+    process = start(videos, tmp_path, *STAGE_1, "--steps", STEPS, launcher=TORCHRUN, threads=1)
+    while len(members(tmp_path)) < 3:
+        assert process.poll() is None, finish(process)
+        time.sleep(0.01)
+    send([process.pid])
+    result = finish(process)
+    assert result.stderr.count("start all processes again") == 2, result.stderr
+    assert not read_log(tmp_path)
+
+
 def davis(folder: Path) -> list[object]:
     data = write_davis(folder / "davis", tuple("abcdef"), frames=10)
     arguments = "--datapath", data, "--resume", write_checkpoint(folder / "liir.pt"), "--overlay", "--report"
@@ -191,7 +198,7 @@ def davis(folder: Path) -> list[object]:
 
 
 def youtube_vos(folder: Path) -> list[object]:
-    return [evaluate_youtube_vos.__file__, "--datapath", write_set(folder), *FEATURES, "--all_frames"]
+    return [evaluate_youtube_vos.__file__, "--datapath", write_set(folder), *KINDS_OPTIONS, "--all_frames"]
 
 
 @pytest.mark.parametrize(("evaluation", "launcher"), [(davis, ()), (davis, TORCHRUN), (youtube_vos, ())])

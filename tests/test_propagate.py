@@ -10,7 +10,7 @@ import pytest
 
 import propagate
 from tests.builders import Outcome, read_pixels, require_refusal, require_success, run_here
-from tests.features import middles, paint
+from tests.features import KINDS_OPTIONS, middles, paint
 from utils.visualize import VideoWriter, write_mask
 
 SIZE, FRAMES = (48, 64), 8
@@ -41,9 +41,8 @@ def folder(tmp_path):
 
 
 def run(folder, video: str, *arguments: object) -> Outcome:
-    features = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu"
     where = folder / video, "--savepath", folder / "results"
-    return run_here(propagate.main, propagate.__file__, *where, *features, *arguments)
+    return run_here(propagate.main, propagate.__file__, *where, *KINDS_OPTIONS, *arguments)
 
 
 def masks(folder) -> list[np.ndarray]:

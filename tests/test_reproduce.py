@@ -16,7 +16,7 @@ from models.liir import LIIR
 from scripts import draw_affinity, draw_curves, measure_reconstruction, results_table
 from scripts.measure_reconstruction import spread_pairs
 from tests.builders import Outcome, evaluate, require_refusal, run_here, write_checkpoint, write_davis
-from tests.training_runs import train_here, write_videos
+from tests.training_runs import train_here
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -24,11 +24,6 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 def script(module, *arguments: object) -> Outcome:
     """Run one of the scripts in this process."""
     return run_here(module.main, Path(module.__file__), *arguments)
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture(scope="module")

@@ -26,11 +26,6 @@ from training import load_pretrained
 from utils.checkpoint import load_weights, read_state_dict
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return write_videos(tmp_path_factory.mktemp("videos"))
-
-
 def test_one_epoch_of_what_it_writes(videos, tmp_path):
     """The weights load for evaluation and for --pretrain; scalars and the picture are there."""
     result = finish(start(videos, tmp_path, "--epochs", 1, "--bsize", 6))

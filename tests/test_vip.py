@@ -14,7 +14,7 @@ import evaluate_vip
 from dataloaders.vip import CLASSES
 from functional.metrics import class_ious, confusion
 from tests.builders import Outcome, read_pixels, require_refusal, require_same_when_sharded, require_success, run_here
-from tests.features import paint
+from tests.features import KINDS_OPTIONS, paint
 from utils.visualize import write_mask
 
 SIZE = (36, 60)
@@ -55,7 +55,7 @@ def root(tmp_path):
     return write_set(tmp_path)
 
 
-FEATURES = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu", "--size", SQUARE
+FEATURES = *KINDS_OPTIONS, "--size", SQUARE
 
 
 def evaluate(root, *arguments: object) -> Outcome:

@@ -17,7 +17,7 @@ from dataloaders.youtube_vos_val import load_videos
 from functional.metrics import boundary_f, jaccard
 from submission import validate
 from tests.builders import Outcome, read_pixels, require_refusal, require_same_when_sharded, require_success, run_here
-from tests.features import middles, paint
+from tests.features import KINDS_OPTIONS, middles, paint
 from utils.errors import UserError
 from utils.visualize import write_mask
 
@@ -70,12 +70,9 @@ def root(tmp_path):
     return write_set(tmp_path)
 
 
-FEATURES = "--encoder", "tests.features:kinds", "--protocol", "liir", "--device", "cpu"
-
-
 def evaluate(root, *arguments: object) -> Outcome:
     where = "--datapath", root, "--savepath", root / "results"
-    return run_here(evaluate_youtube_vos.main, evaluate_youtube_vos.__file__, *FEATURES, *where, *arguments)
+    return run_here(evaluate_youtube_vos.main, evaluate_youtube_vos.__file__, *KINDS_OPTIONS, *where, *arguments)
 
 
 @pytest.mark.parametrize("options", [[], ["--all_frames"]])
@@ -220,7 +217,7 @@ def test_what_is_packed_is_checked(root, monkeypatch):
 
 @pytest.mark.soak
 def test_two_processes_write_what_one_writes(root):
-    require_same_when_sharded(evaluate_youtube_vos.__file__, root, "--datapath", root, "--report", *FEATURES)
+    require_same_when_sharded(evaluate_youtube_vos.__file__, root, "--datapath", root, "--report", *KINDS_OPTIONS)
 
 
 def test_bad_data(root):

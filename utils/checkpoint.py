@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from utils.errors import UserError
 from utils.savepath import replacing, writing
 
-FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-KINDS = (*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+KINDS = (  # of numbers in a checkpoint
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
 KEYS_SHOWN = 6  # of a list of keys, in an error
 
 
