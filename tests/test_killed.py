@@ -146,8 +146,7 @@ def undisturbed(videos, tmp_path_factory):
 
 
 def start_training(videos: Path, savepath: Path, recipe: str, launcher: str, *more: object) -> subprocess.Popen:
-    how = {"launcher": LAUNCHERS[launcher], "threads": 1 if LAUNCHERS[launcher] else 2}
-    return start(videos, savepath, *RECIPES[recipe], "--steps", STEPS, *more, **how)
+    return start(videos, savepath, *RECIPES[recipe], "--steps", STEPS, *more, launcher=LAUNCHERS[launcher])
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
@@ -169,7 +168,7 @@ def test_torchrun_restarts_a_process_that_dies(videos, undisturbed, tmp_path):
     savepath = tmp_path / "killed"
     launcher = (*TORCHRUN, "--max_restarts=1")
     steps = "--steps", STEPS, "--save_every", 1
-    process = start(videos, savepath, *STAGE_1, *steps, launcher=launcher, threads=1)
+    process = start(videos, savepath, *STAGE_1, *steps, launcher=launcher)
     while len(read_log(savepath)) < 3:
         assert process.poll() is None, finish(process)
         time.sleep(0.01)
@@ -181,7 +180,7 @@ def test_torchrun_restarts_a_process_that_dies(videos, undisturbed, tmp_path):
 
 def test_processes_whose_launcher_dies_before_they_meet_end(videos, tmp_path):
     """They would wait for its store; a launcher that is killed cannot take them with it."""
-    process = start(videos, tmp_path, *STAGE_1, "--steps", STEPS, launcher=TORCHRUN, threads=1)
+    process = start(videos, tmp_path, *STAGE_1, "--steps", STEPS, launcher=TORCHRUN)
     while len(members(tmp_path)) < 3:
         assert process.poll() is None, finish(process)
         time.sleep(0.01)
@@ -225,7 +224,7 @@ def test_a_killed_evaluation_continues_as_if_nothing_had_happened(evaluation, la
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves(number, launcher, videos, tmp_path):
     """By the cluster, or by Ctrl-C, which reaches every process of the terminal."""
-    process = start(videos, tmp_path, *STAGE_1, "--steps", 50, launcher=launcher, threads=1)
+    process = start(videos, tmp_path, *STAGE_1, "--steps", 50, launcher=launcher)
     while not read_log(tmp_path):
         assert process.poll() is None
         time.sleep(0.05)

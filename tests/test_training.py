@@ -28,20 +28,23 @@ from utils.checkpoint import load_weights, read_state_dict
 
 def test_one_epoch_of_what_it_writes(videos, tmp_path):
     """The weights load for evaluation and for --pretrain; scalars and the picture are there."""
-    result = finish(start(videos, tmp_path, "--epochs", 1, "--bsize", 6))
+    index = tmp_path / "videos.csv"
+    index.write_text("v0,0,12\n")
+    savepath = tmp_path / "results"
+    result = finish(start(videos, savepath, "--csvpath", index, "--epochs", 1, "--bsize", 1))
     assert result.code == 0, result.stderr
     assert "total" in result.stdout
     assert "left" in result.stdout
-    assert {path.name for path in tmp_path.iterdir()} >= {"last.pt", "checkpoint_epoch_1.pt", "log.jsonl"}
-    scalars = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    logged = [row["total"] for row in read_log(tmp_path)]
+    assert {path.name for path in savepath.iterdir()} >= {"last.pt", "checkpoint_epoch_1.pt", "log.jsonl"}
+    scalars = EventAccumulator(str(savepath / "tensorboard")).Reload()
+    logged = [row["total"] for row in read_log(savepath)]
     assert [event.value for event in scalars.Scalars("total")] == pytest.approx(logged)
     assert set(scalars.Tags()["scalars"]) == {"epoch", "total", "pixel", "learning_rate", "pairs_per_second"}
-    assert cv2.imread(str(tmp_path / "pictures" / "epoch_1.png")).shape == (256, 4 * 256, 3)
-    weights = read_state_dict(tmp_path / "checkpoint_epoch_1.pt")
-    load_weights(LIIR(), weights, tmp_path, unused=TRAINING_ONLY)
-    load_pretrained(LIIR(momentum=True), tmp_path / "checkpoint_epoch_1.pt")
-    load_weights(LIIR(), read_state_dict(tmp_path / "last.pt"), tmp_path, unused=TRAINING_ONLY)
+    assert cv2.imread(str(savepath / "pictures" / "epoch_1.png")).shape == (256, 4 * 256, 3)
+    weights = read_state_dict(savepath / "checkpoint_epoch_1.pt")
+    load_weights(LIIR(), weights, savepath, unused=TRAINING_ONLY)
+    load_pretrained(LIIR(momentum=True), savepath / "checkpoint_epoch_1.pt")
+    load_weights(LIIR(), read_state_dict(savepath / "last.pt"), savepath, unused=TRAINING_ONLY)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def test_two_processes_see_what_one_sees(module, videos, alone, tmp_path):
     """As torchrun starts them, and as the launcher before it did, which passes --local-rank."""
     recipe, folder = alone
     launcher = "-m", module, "--nproc_per_node=2", f"--master_port={free_port()}"
-    result = finish(start(videos, tmp_path, *recipe, launcher=launcher, threads=1))
+    result = finish(start(videos, tmp_path, *recipe, launcher=launcher))
     assert result.code == 0, result.stderr
     assert_close(folder, tmp_path)
 
@@ -83,7 +86,7 @@ def test_two_nodes_see_what_one_process_sees(videos, alone, tmp_path):
     for rank in range(2):
         launcher = ["-m", "torch.distributed.run", "--nnodes=2", f"--node_rank={rank}", "--nproc_per_node=1"]
         launcher += ["--master_addr=127.0.0.1", f"--master_port={port}"]
-        nodes.append(start(videos, tmp_path, *recipe, launcher=tuple(launcher), threads=1))
+        nodes.append(start(videos, tmp_path, *recipe, launcher=tuple(launcher)))
     for result in map(finish, nodes):
         assert result.code == 0, result.stderr
     assert_close(folder, tmp_path)
@@ -192,11 +195,19 @@ def test_a_loss_that_is_not_finite(videos, tmp_path):
 
 @pytest.mark.soak
 def test_any_number_of_workers_gives_the_same_bits(videos, tmp_path):
-    """And so does the same command again."""
-    for name, workers in (("0", 0), ("1", 1), ("4", 4), ("again", 4)):
-        assert train_here(videos, tmp_path / name, *STAGE_1, "--worker", workers, "--steps", 3).code == 0
-    for name in ("1", "4", "again"):
-        assert_equal_bits(tmp_path / "0", tmp_path / name)
+    recipe = *STAGE_1, "--steps", 3
+    for workers in (0, 1, 4):
+        assert train_here(videos, tmp_path / f"{workers}", *recipe, "--worker", workers).code == 0
+    assert_equal_bits(tmp_path / "0", tmp_path / "1")
+    assert_equal_bits(tmp_path / "0", tmp_path / "4")
+
+
+@pytest.mark.soak
+def test_the_same_command_again_gives_the_same_bits(videos, tmp_path):
+    """In two threads, whose sums must be in the same order."""
+    for name in ("once", "again"):
+        assert finish(start(videos, tmp_path / name, *STAGE_1, "--steps", 3, "--worker", 4, threads=2)).code == 0
+    assert_equal_bits(tmp_path / "once", tmp_path / "again")
 
 
 def test_another_index_is_another_training(videos, tmp_path):
@@ -215,7 +226,7 @@ def test_several_processes_tell_a_mistake_once(tmp_path):
         if told == ".jpg":
             for path in videos.glob("v*/*.jpg"):
                 path.write_bytes(b"")
-        result = finish(start(videos, tmp_path / "results", *STAGE_1, *more, launcher=TORCHRUN, threads=1))
+        result = finish(start(videos, tmp_path / "results", *STAGE_1, *more, launcher=TORCHRUN))
         assert result.code
         (error,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
         assert told in error

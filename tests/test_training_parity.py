@@ -95,7 +95,7 @@ def test_training_step(recipe, scale):
         assert norm == pytest.approx(float(golden["conv_semantic_k_norm"]), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["semantic_compact", "momentum_compact"])
+@pytest.mark.parametrize("name", [pytest.param("semantic_compact", marks=pytest.mark.soak), "momentum_compact"])
 def test_trajectory(name):
     golden = load_golden(f"trajectory_{name}")
     model = build(name, 0.2)

@@ -48,8 +48,8 @@ def train_here(*arguments: object) -> Outcome:
     return run_here(train.main, SCRIPT, *options(*arguments))
 
 
-def start(*arguments: object, launcher: tuple[str, ...] = (), threads: int = 2) -> subprocess.Popen:
-    """A training as users start it: by Python, or by one of PyTorch's launchers."""
+def start(*arguments: object, launcher: tuple[str, ...] = (), threads: int = 1) -> subprocess.Popen:
+    """A training as users start it: by Python, or by one of PyTorch's launchers; one thread, as tests share cores."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     environment.pop("ONEDNN_MAX_CPU_ISA", None)  # which tests/conftest.py sets
     command = [sys.executable, *launcher, str(SCRIPT), *options(*arguments)]
