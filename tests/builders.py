@@ -27,6 +27,7 @@ from utils.errors import run
 from utils.visualize import write_mask
 
 SCRIPT = Path(evaluate_davis.__file__).resolve()
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 SIZE = (24, 32)  # height, width
 SQUARE = 8  # the side of an object
 SHARPNESS = 60  # of the pixel head's random weights: without it every reference weighs alike and nothing moves
@@ -81,11 +82,10 @@ def evaluate_process(*arguments: object) -> Outcome:
     return Outcome(result.returncode, result.stdout, result.stderr)
 
 
-def require_same_when_sharded(script: str, folder: Path, *options: object) -> None:
+def require_same_when_sharded(script: str | Path, folder: Path, *options: object) -> None:
     """Assert that two processes leave the files that one leaves, but for the time it took."""
-    launcher = "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"
     settings, found = {**os.environ, "OMP_NUM_THREADS": "1"}, []
-    for name, launch in (("one", ()), ("two", launcher)):
+    for name, launch in (("one", ()), ("two", TORCHRUN)):
         command = map(str, [sys.executable, *launch, script, *options, "--savepath", folder / name])
         result = subprocess.run(
             list(command), cwd=SCRIPT.parent, env=settings, capture_output=True, text=True, timeout=900

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.builders import TORCHRUN
 from utils import distributed
 from utils.distributed import World, join_world
 from utils.errors import UserError
@@ -55,10 +56,9 @@ def test_no_thread_outlives_the_world(how, tmp_path):
     """A thread of gloo that meets Python's exit aborts the process, after all work is done."""
     script = tmp_path / "leaves.py"
     script.write_text(LEAVES)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     root = Path(__file__).resolve().parent.parent
     left = subprocess.run(
-        [sys.executable, *launcher, script, how], env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True
+        [sys.executable, *TORCHRUN, script, how], env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True
     )
     assert left.returncode == 0, left.stderr.decode()
     assert b"FutureWarning" not in left.stderr

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.builders import files, write_checkpoint, write_davis
+from tests.builders import SCRIPT, TORCHRUN, require_same_when_sharded, write_checkpoint, write_davis
 from tests.conftest import golden_weights, load_golden
 from utils.visualize import davis_palette, write_mask
 
@@ -61,7 +61,7 @@ def checkpoints(tmp_path_factory) -> dict[bool, Path]:
 
 
 def evaluate(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "evaluate_davis.py"), *map(str, arguments)]
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
 
 
@@ -195,21 +195,11 @@ def test_two_processes_write_what_one_writes(tmp_path):
     """Sequences are dealt out; masks, tables and scores are the same, and so is the refusal of a mistake."""
     data = write_davis(tmp_path / "davis", ("bear", "cow", "dog"))
     checkpoint = write_checkpoint(tmp_path / "liir.pt")
-    launcher = "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"
     options = "--resume", checkpoint, "--datapath", data, "--device", "cpu"
-    found = []
-    for name, launch in (("one", ()), ("two", launcher)):
-        command = [sys.executable, *launch, ROOT / "evaluate_davis.py", *options, "--savepath", tmp_path / name]
-        settings = {**os.environ, "OMP_NUM_THREADS": "1"}
-        result = subprocess.run(list(map(str, command)), env=settings, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
-        found.append(files(tmp_path / name))
-        results = json.loads(found[-1].pop("results.json"))
-        found[-1] = {file: content for file, content in found[-1].items() if not file.startswith("sequences/")}
-        found[-1]["objects"] = {name: record["objects"] for name, record in results["sequences"].items()}
-    assert found[0] == found[1]
+    require_same_when_sharded(SCRIPT, tmp_path, *options)
     (data / "JPEGImages/480p/dog/00001.jpg").write_bytes(b"")
-    command = [*command[:-1], tmp_path / "refused"]
+    command = [sys.executable, *TORCHRUN, SCRIPT, *options, "--savepath", tmp_path / "refused"]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(list(map(str, command)), env=settings, capture_output=True, text=True)
     assert result.returncode
     assert len([line for line in result.stderr.splitlines() if line.startswith("error: ")]) == 1

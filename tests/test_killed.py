@@ -15,13 +15,12 @@ import pytest
 
 import evaluate_davis
 import evaluate_youtube_vos
-from tests.builders import timeless, write_checkpoint, write_davis
+from tests.builders import TORCHRUN, timeless, write_checkpoint, write_davis
 from tests.features import KINDS_OPTIONS
 from tests.test_youtube_vos_val import write_set
 from tests.training_runs import (
     STAGE_1,
     STAGE_2,
-    TORCHRUN,
     assert_equal_bits,
     finish,
     read_log,

@@ -8,11 +8,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.liir import LIIR, TRAINING_ONLY
-from tests.builders import halve, require_refusal, write_checkpoint
+from tests.builders import TORCHRUN, halve, require_refusal, write_checkpoint
 from tests.training_runs import (
     STAGE_1,
     STAGE_2,
-    TORCHRUN,
     assert_close,
     assert_equal_bits,
     finish,

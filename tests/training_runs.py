@@ -15,7 +15,6 @@ import train
 from tests.builders import Outcome, run_here
 
 SCRIPT = Path(train.__file__).resolve()
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 SHORT = ("--bsize", "2", "--worker", "1", "--log_every", "1", "--device", "cpu")
 STAGE_1 = ("--semantic", "--compact", "--lr", "1e-3")
 STAGE_2 = ("--usemomen", "--compact", "--factor", "1", "--lr", "1e-4")
