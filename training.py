@@ -61,7 +61,8 @@ class Training:
                 load_pretrained(model, pretrained)
         self.recipe = recipe
         self.world = world
-        self.parallel = world.wrap(model.to(world.device, memory_format=torch.channels_last))
+        layout = torch.channels_last if recipe.amp else torch.contiguous_format  # the latter rounds as the reference
+        self.parallel = world.wrap(model.to(world.device, memory_format=layout))
         self.model: LIIR = self.parallel if world.size == 1 else self.parallel.module
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=recipe.lr)

@@ -42,6 +42,39 @@ def build(**options) -> Training:
     return built
 
 
+# REFERENCE of the learning rate: the last sample at which each factor holds, and the first one after it.
+STAGE_1 = [(0, 1), (400_000, 1), (600_000, 1 / 2), (800_000, 1 / 4), (1_000_000, 1 / 8), (1_000_002, 1 / 16)]
+STAGE_1 += [(400_002, 1 / 2), (600_002, 1 / 4), (800_002, 1 / 8), (9_000_000, 1 / 16)]
+STAGE_2 = [(0, 1), (55_000, 1), (85_000, 0.9), (135_000, 0.75), (175_000, 0.5), (250_000, 0.25), (300_000, 0.125)]
+STAGE_2 += [(55_002, 0.9), (85_002, 0.75), (135_002, 0.5), (175_002, 0.25), (250_002, 0.125), (300_002, 0.0625)]
+
+
+@pytest.mark.parametrize(
+    ("momentum", "samples", "factor"),
+    [(False, *row) for row in STAGE_1] + [(True, *row) for row in STAGE_2],
+)
+def test_the_learning_rate_follows_the_samples_seen(momentum, samples, factor, frames):
+    """Adam's first step moves a weight by the learning rate, whatever the gradient: it is read off the weights."""
+    built = build(usemomen=momentum, lr=1e-3)
+    built.position.steps = samples // BATCH
+    weight = built.model.post_convolution.weight
+    before = weight.detach().double()
+    built.step(*frames, VIDEOS, VIDEOS)
+    moved = (weight.detach().double() - before).abs().max()
+    assert float(moved) == pytest.approx(1e-3 * factor, rel=1e-3)
+
+
+def test_a_step_starts_from_no_gradient(frames):
+    """That of the step before it is gone."""
+    twice, once = build(lr=0.0), build(lr=0.0)
+    twice.step(*frames, VIDEOS, VIDEOS)
+    for built in (twice, once):
+        built.position.step = built.position.steps = 1
+        built.step(*frames, VIDEOS, VIDEOS)
+    for ours, theirs in zip(twice.model.parameters(), once.model.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
+
+
 def test_mixed_precision_is_nearly_the_same(frames):
     exact, mixed = (build(semantic=True, compact=True, amp=amp) for amp in (False, True))
     losses = exact.step(*frames, VIDEOS, VIDEOS)
