@@ -1,12 +1,12 @@
-# make setup    .venv with the versions of requirements.lock (once)
+# make setup    create .venv with the versions of requirements.lock
 # make demo     compose the sample clip, propagate its masks, score them, draw a video
-# make test     all tests, by pytest-xdist in up to four processes; LIIR_SHARED names the folder of real video that some need
-# make soak     the tests that take minutes
-# make lint     style and types
-# make audit    known vulnerabilities of the versions in requirements.lock
-# make bench    the measurements that the README quotes
-# make reproduce VIDEOS=folder DAVIS=folder    train and evaluate the models that come with the repository
-# make sampler  the optional correlation backend
+# make test     run the tests in up to four processes (pytest-xdist); some need LIIR_SHARED, the folder of real video
+# make soak     run the long tests, which take minutes
+# make lint     check style and types
+# make audit    check the versions in requirements.lock for known vulnerabilities
+# make bench    run the measurements of docs/performance.md
+# make reproduce VIDEOS=folder DAVIS=folder    train and evaluate the models of the README
+# make sampler  build the optional correlation backend
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

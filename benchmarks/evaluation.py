@@ -1,11 +1,12 @@
-"""What `evaluate_davis.py` costs as a whole beside propagation, in time and memory, and how both grow with pixels.
+"""Time and memory of `evaluate_davis.py` relative to propagation alone, and how both grow with the frame size.
 
-The sample clip at 480×854, 24 frames with two objects; then noise at 1080×1920 beside 480×854.
+The sample clip at 480×854, 24 frames with two objects; then noise at 1080×1920 and at 480×854.
 """
 
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,12 +14,13 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # run as a file, from anywhere
 
-from benchmarks.measure import medians, memory_of, parser, show, write
-from benchmarks.propagation import HEIGHT, MODELS, REFERENCES, WIDTH, Propagator, next_step, sample_clip
-from encoders import load_encoder
+from benchmarks.measure import Work, medians, memory_of, parser, show, write
+from benchmarks.propagation import HEIGHT, MODELS, REFERENCES, WIDTH, next_step, sample_clip
+from evaluation.features import DEFAULT_CHECKPOINT, load_encoder
 from functional.color import to_rgb
+from models.folded_encoder import FoldedEncoder
+from models.propagation import Propagator
 from utils.errors import run
-from utils.options import DEFAULT_CHECKPOINT
 from utils.savepath import read_json
 from utils.visualize import write_mask, write_picture
 
@@ -32,25 +34,21 @@ def main() -> None:
     options.add_argument("--resume", type=Path, default=DEFAULT_CHECKPOINT, help="checkpoint")
     arguments = options.parse_args()
     device = torch.device(arguments.device)
-    results = {"evaluation": evaluate(arguments.resume, device)}
+    results: dict[str, dict] = {"evaluation": evaluate(arguments.resume, device)}
     if device.type == "cpu":
         results["large"] = grow(arguments.resume, arguments.runs)
     write(arguments.json, results, device)
 
 
 def evaluate(checkpoint: Path, device: torch.device) -> dict[str, dict[str, float]]:
-    """Seconds of all and of propagation alone, and peak memory above importing torch, in bytes."""
+    """Seconds of the whole and of propagation alone, and peak memory in bytes beyond importing torch."""
     torch_alone = memory_of_torch() if device.type == "cpu" else 0
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         write_davis(data)
         for name, flags in CONFIGURATIONS.items():
-            savepath = Path(folder) / name
-            command = [sys.executable, "evaluate_davis.py", *flags, "--resume", checkpoint, "--datapath", data]
-            command += ["--savepath", savepath, "--device", device.type]
-            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-            (record,) = read_json(savepath / "results.json")["sequences"].values()
+            record = evaluate_davis(data, Path(folder) / name, [*flags, "--resume", checkpoint], device)
             results[name] = {
                 "propagation": record["seconds"],
                 "whole": record["seconds_in_all"],
@@ -64,14 +62,23 @@ def evaluate(checkpoint: Path, device: torch.device) -> dict[str, dict[str, floa
     return results
 
 
+def evaluate_davis(data: Path, savepath: Path, options: list, device: torch.device) -> dict:
+    """Run evaluate_davis.py on a folder with one sequence; the record of that sequence."""
+    options = [*options, "--datapath", data, "--savepath", savepath, "--device", device.type]
+    command = [sys.executable, "evaluate_davis.py", *map(str, options)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (record,) = read_json(savepath / "results.json")["sequences"].values()
+    return record
+
+
 def memory_of_torch() -> int:
-    """Bytes that a process holds which only imports torch."""
+    """Peak memory in bytes of a process that only imports torch."""
     program = "import torch; from utils.device import peak_memory; print(peak_memory(torch.device('cpu')))"
     return int(subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True).stdout)
 
 
 def write_davis(root: Path) -> None:
-    """The sample clip at 480×854, in the layout of DAVIS."""
+    """Write the sample clip at 480×854 in the layout of DAVIS."""
     for index, (frame, mask) in enumerate(zip(*sample_clip(), strict=True)):
         write_picture(root / f"JPEGImages/480p/sample/{index:05d}.jpg", to_rgb(frame))
         folder = root / "Annotations/480p/sample"
@@ -82,9 +89,9 @@ def write_davis(root: Path) -> None:
 
 
 def grow(checkpoint: Path, runs: int) -> dict[str, float]:
-    """Time and memory of a step at 1080×1920 as multiples of those at 480×854."""
+    """Time and memory of a step at 1080×1920, divided by those at 480×854."""
     large, small = LARGE, (HEIGHT, WIDTH)
-    work = {str(size): clip_step(checkpoint, *size) for size in (large, small)}
+    work: Work = {str(size): clip_step(checkpoint, *size) for size in (large, small)}
     seconds = medians(work, min(runs, 3), torch.device("cpu"))
     memory = {size: memory_of(take_step, checkpoint, *size) - memory_of(load, checkpoint) for size in (large, small)}
     rows = {
@@ -96,8 +103,8 @@ def grow(checkpoint: Path, runs: int) -> dict[str, float]:
     return rows
 
 
-def clip_step(checkpoint: Path, height: int, width: int):
-    """A step with five near references, one object, frames of noise."""
+def clip_step(checkpoint: Path, height: int, width: int) -> Callable[[], None]:
+    """A call that takes a step with five near references and one object, on frames of noise."""
     propagator = Propagator(load(checkpoint), MODELS["plain"])
     mask = torch.zeros(height, width, dtype=torch.int64)
     mask[: height // 2] = 1
@@ -105,12 +112,12 @@ def clip_step(checkpoint: Path, height: int, width: int):
 
 
 def take_step(checkpoint: Path, height: int, width: int) -> None:
-    """Six frames and the one after."""
+    """Propagate through six frames and take the next step."""
     clip_step(checkpoint, height, width)()
 
 
-def load(checkpoint: Path):
-    """The encoder."""
+def load(checkpoint: Path) -> FoldedEncoder:
+    """The folded encoder of a checkpoint, on the CPU."""
     return load_encoder(checkpoint, torch.device("cpu"), usemomen=True)
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: calls that take turns, one table, one JSON file."""
+"""What the benchmarks share: options, timing, a table and a JSON file."""
 
 import json
 import multiprocessing
@@ -17,25 +17,25 @@ Work = dict[str, Callable[[], object]]
 
 
 def parser(description: str) -> ArgumentParser:
-    """A benchmark's options."""
+    """The options of every benchmark."""
     parser = ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=5, help="runs of each row")
-    parser.add_argument("--json", type=Path, help="file for the results")
+    parser.add_argument("--runs", type=int, default=5, help="timed runs of each row")
+    parser.add_argument("--json", type=Path, help="file to write the results to")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to run")
     return parser
 
 
 def medians(work: Work, runs: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each call; they take turns, so that a machine that slows down slows all of them."""
+    """Median seconds of each call; the calls alternate, so that a change of the machine's speed affects all."""
     times: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(runs + 1):  # the first warms up
+    for _ in range(runs + 1):  # the first is warm-up
         for name, call in work.items():
             times[name].append(seconds(call, device))
     return {name: statistics.median(measured[1:]) for name, measured in times.items()}
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """How long a call takes, its work on a GPU included."""
+    """Seconds that a call takes, including its work on a GPU."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     wait()
     started = time.perf_counter()
@@ -45,7 +45,7 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def memory_of(function: Callable[..., object], *arguments: object) -> int:
-    """Bytes by which the peak resident memory of a process of its own grows while it runs a function of a module."""
+    """Growth in bytes of the peak resident memory of a new process while it runs a module-level function."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_grown, (function, arguments))
 
@@ -64,7 +64,7 @@ def show(title: str, rows: dict[str, float], unit: str, limit: str) -> None:
 
 
 def write(path: Path | None, results: dict, device: torch.device) -> None:
-    """Write the results, and where they were measured, as JSON."""
+    """Print the machine; write it and the results as JSON."""
     machine = {
         "device": describe_device(device),
         "processor": processor(),

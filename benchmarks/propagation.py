@@ -1,12 +1,13 @@
-"""What propagating one frame costs beside the encoder: 480×854, five references.
+"""Time to propagate one frame, relative to the encoder: 480×854, five references.
 
-"Plain encoder" is one pass of the network written simply: channels first, BatchNorm not folded.
+"Plain encoder" is one pass of the network without optimisation: channels first, BatchNorm not folded.
 """
 
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import torch
@@ -17,25 +18,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, f
 
 from benchmarks.measure import Work, medians, parser, show, write
 from dataloaders.davis import load_sequences
-from encoders import load_model
+from evaluation.features import DEFAULT_CHECKPOINT, load_network
 from functional.color import normalised_lab
-from models.inference import InferenceEncoder
-from models.propagation import Propagator
-from models.protocol import Propagation
+from models import folded_encoder
+from models.folded_encoder import FoldedEncoder
+from models.propagation import Propagator, released_protocol
 from scripts import make_sample
 from utils.errors import run
-from utils.options import DEFAULT_CHECKPOINT
 
 HEIGHT, WIDTH = 480, 854
 Encode = Callable[[Tensor], Tensor]
 REFERENCES = {"near references": [0, 5, 9, 11, 13], "two searched": [0, 5, 35, 37, 39]}
 MODELS = {
-    "plain": Propagation.released(momentum=False, compact=False),
-    "compact": Propagation.released(momentum=False, compact=True),
-    "compact inter-video": Propagation.released(momentum=True, compact=True),
+    "plain": released_protocol(momentum=False, compact=False),
+    "compact": released_protocol(momentum=False, compact=True),
+    "compact inter-video": released_protocol(momentum=True, compact=True),
 }
-
-
 PLAIN = "plain encoder"
 MANY = 20  # objects
 
@@ -44,8 +42,10 @@ def main() -> None:
     """Measure and print the tables."""
     options = parser(__doc__)
     options.add_argument("--resume", type=Path, default=DEFAULT_CHECKPOINT, help="checkpoint")
-    options.add_argument("--datapath", type=Path, help="DAVIS folder, to measure on a sequence of its 2016 val set")
-    options.add_argument("--sequence", default="dog", help="which one, of 480×854")
+    options.add_argument(
+        "--datapath", type=Path, help="DAVIS folder: measure on a sequence of its 2016 val set instead"
+    )
+    options.add_argument("--sequence", default="dog", help="name of that sequence, of 480×854")
     arguments = options.parse_args()
     device = torch.device(arguments.device)
     if arguments.datapath is None:
@@ -69,17 +69,21 @@ def sample_clip() -> tuple[list[Tensor], list[Tensor]]:
 
 
 def sequence_of(datapath: Path, name: str) -> tuple[list[Tensor], list[Tensor]]:
-    """The same of a real sequence, and its first mask alone."""
+    """The same of a real sequence; of its masks only the first."""
     (sequence,) = load_sequences(datapath, 2016, "val", [name])
     return [normalised_lab(frame) for frame in sequence.read_frames()], [torch.from_numpy(sequence.first_mask())]
 
 
 def steps(checkpoint: Path, frames: list[Tensor], masks: list[Tensor], device: torch.device) -> Work:
-    """The encoder, plain and as the project runs it, and the next step of each configuration."""
-    model = load_model(checkpoint, usemomen=True).to(device)
-    frames, encoder = [frame.to(device) for frame in frames], InferenceEncoder(model).to(device)
+    """The plain encoder, the folded encoder, and one propagation step of each configuration."""
+    model = load_network(checkpoint, usemomen=True).to(device)
+    frames, encoder = [frame.to(device) for frame in frames], FoldedEncoder(model).to(device)
     padded = F.pad(frames[0], (0, -WIDTH % 4, 0, -HEIGHT % 4))[None]
-    work = {PLAIN: lambda: infer(model.encode, padded), "encoder": lambda: infer(encoder, padded)}
+    work: Work = {
+        PLAIN: lambda: infer(model.encode, padded),
+        "encoder": lambda: infer(encoder, padded),
+        "encoder, without oneDNN's fused operators": lambda: infer(without_fused_operators(encoder), padded),
+    }
     for references, indices in REFERENCES.items():
         for name, propagation in MODELS.items():
             step = next_step(Propagator(encoder, propagation), indices, frames, masks)
@@ -90,13 +94,26 @@ def steps(checkpoint: Path, frames: list[Tensor], masks: list[Tensor], device: t
     return work
 
 
+def without_fused_operators(encoder: FoldedEncoder) -> Encode:
+    """The folded encoder by public operators only, which add shortcuts and apply ReLU in passes of their own."""
+
+    def encode(frame: Tensor) -> Tensor:
+        with patch.object(folded_encoder, "_fused_convolution", lambda _: None):
+            return encoder(frame)
+
+    return encode
+
+
 def infer(encode: Encode, frame: Tensor) -> None:
+    """One pass without gradients."""
     with torch.inference_mode():
         encode(frame)
 
 
-def next_step(propagator: Propagator, indices: list[int], frames: list[Tensor], masks: list[Tensor]):
-    """The step after these frames, as often as called: the propagator forgets it again."""
+def next_step(
+    propagator: Propagator, indices: list[int], frames: list[Tensor], masks: list[Tensor]
+) -> Callable[[], None]:
+    """A call that takes the step after these frames; it resets the propagator, so that it can be repeated."""
     for index in indices:
         propagator.frame = index
         propagator.step(frames[index % len(frames)], masks[index % len(masks)])

@@ -1,4 +1,4 @@
-"""DAVIS-2016 and DAVIS-2017: which sequences there are, their frames and their masks (docs/method.md §9)."""
+"""DAVIS-2016 and DAVIS-2017: sequences, their frames and their masks (docs/method.md §9)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,44 +16,44 @@ VOID = 255  # "ignore" in DAVIS-2017, the object in DAVIS-2016
 
 @dataclass(frozen=True)
 class Sequence:
-    """One video of the benchmark; `masks` holds one file per frame, or that of the first frame alone."""
+    """One video of the benchmark; masks: one file per frame, or only that of the first frame."""
 
     name: str
     frames: tuple[Path, ...]
     masks: tuple[Path, ...]
-    binary: bool  # DAVIS-2016: everything that is not 0 is the one object
+    binary: bool  # DAVIS-2016: all pixels that are not 0 are one object
 
     @property
     def scored(self) -> bool:
-        """Whether predictions can be scored: every frame has a mask, and there is one between first and last."""
+        """Whether predictions can be scored: every frame has a mask, and there are at least three frames."""
         return len(self.masks) == len(self.frames) > 2
 
     def read_mask(self, index: int) -> np.ndarray:
-        """Object ids of a frame, uint8 [H, W], 0 the background."""
+        """Read the object ids of a frame, uint8 [H, W], 0 the background."""
         return read_ids(self.masks[index], binary=self.binary)
 
     def first_mask(self) -> np.ndarray:
-        """Object ids of the first frame, [H, W]; UserError if it has no object."""
+        """Read the object ids of the first frame, uint8 [H, W]; UserError if it has no object or another size."""
         mask = self.read_mask(0)
         require_size(self.masks[0], mask, read_frame(self.frames[0]).shape[:2])
         if not mask.any():
-            way_out = "draw one" if self.binary else "255 is 'ignore' in DAVIS-2017: use --year 2016 for binary masks"
+            way_out = "add one" if self.binary else "255 is 'ignore' in DAVIS-2017: use --year 2016 for binary masks"
             raise UserError(f"{self.masks[0]}: the first mask has no object; {way_out}")
         return mask
 
     def read_frames(self) -> Iterator[np.ndarray]:
-        """The frames one after the other, BGR uint8 [H, W, 3], all of the first one's size."""
+        """Yield the frames, BGR uint8 [H, W, 3]; UserError unless all have the size of the first one."""
         return read_frames(self.frames)
 
 
 def read_ids(path: Path, *, binary: bool) -> np.ndarray:
-    """Object ids of a mask file, uint8 [H, W]."""
+    """Read the object ids of a mask file, uint8 [H, W]."""
     ids = read_mask(path)
     return (ids > 0).astype(np.uint8) if binary else np.where(ids == VOID, 0, ids).astype(np.uint8)
 
 
 def load_sequences(root: Path, year: int, subset: str, names: list[str] | None = None) -> list[Sequence]:
-    """The sequences of `ImageSets/<year>/<subset>.txt`, or those of `names`, in the list's order."""
+    """Load the sequences of `ImageSets/<year>/<subset>.txt`, or those of `names`, in the order of the file."""
     listed = list_sequences(root, year, subset)
     if unknown := [name for name in names or [] if name not in listed]:
         raise UserError(
@@ -63,7 +63,7 @@ def load_sequences(root: Path, year: int, subset: str, names: list[str] | None =
 
 
 def list_sequences(root: Path, year: int, subset: str) -> list[str]:
-    """The names in `ImageSets/<year>/<subset>.txt`."""
+    """Read the sequence names in `ImageSets/<year>/<subset>.txt`."""
     require_layout("davis", root, year=year)
     if subset != Path(subset).name:
         raise UserError(f"--set {subset}: must be the plain name of a list in ImageSets/{year}, without .txt")
@@ -80,17 +80,17 @@ def _load_sequence(root: Path, name: str, *, binary: bool) -> Sequence:
     if masks[0] in missing:
         raise UserError(f"{masks[0]}: no such file; the first frame of {name} needs a mask to propagate")
     if missing and len(missing) < len(masks) - 1:
-        raise UserError(f"{missing[0]}: no such file; {name} needs a mask for every frame, or for the first one alone")
+        raise UserError(f"{missing[0]}: no such file; {name} needs a mask for every frame, or only for the first one")
     return Sequence(name, tuple(frames), tuple(masks[:1] if missing else masks), binary)
 
 
 def list_predictions(folder: Path, sequence: Sequence) -> list[Path]:
-    """The predicted masks of a sequence, one per frame, from a folder of them."""
+    """List the predicted masks of a sequence in a folder, one per frame; UserError if one is missing."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of predicted masks; name those that exist with --sequences")
+        raise UserError(f"{folder}: no such folder of predicted masks; select existing ones with --sequences")
     masks = [folder / f"{frame.stem}.png" for frame in sequence.frames]
     existing = set(folder.iterdir())
-    for mask in masks[1:]:  # the first one is given, and never scored
+    for mask in masks[1:]:  # the first one is given and not scored
         if mask not in existing:
             raise UserError(f"{mask}: no such file; {sequence.name} needs a predicted mask for every frame")
     return masks

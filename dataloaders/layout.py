@@ -1,4 +1,4 @@
-"""What the folder of a benchmark must hold, and what usually is wrong when it does not."""
+"""The folder layout of each benchmark, and advice if it is incomplete or misplaced."""
 
 import os
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from pathlib import Path
 
 from utils.errors import UserError
 
-NEARBY = 2  # levels below a folder in which to look for what is misplaced
+NEARBY = 2  # levels above and below a folder in which to look for misplaced data
 ARCHIVES = (".zip", ".tar", ".gz", ".rar")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A benchmark's folder; {name} in a path is filled in by the evaluation's options."""
+    """The layout of a benchmark's folder; {name} in a path is replaced by an option of the evaluation."""
 
-    source: str  # where it comes from
+    source: str  # download page
     needed: tuple[str, ...]  # paths below the folder
 
 
@@ -36,13 +36,13 @@ LAYOUTS = {
         ("splits", "joint_positions", "Rename_Images"),
     ),
     "badja": Layout(
-        "https://github.com/benjiebob/BADJA, its joints brought to DAVIS's 480p frames", ("joints_480p.json",)
+        "https://github.com/benjiebob/BADJA, its joints scaled to DAVIS's 480p frames", ("joints_480p.json",)
     ),
 }
 
 
 def require_layout(name: str, root: Path, **parts: object) -> None:
-    """UserError unless the folder holds what the benchmark needs, in words that say what to do."""
+    """Raise UserError, with advice, unless the folder contains the files that the benchmark needs."""
     layout = LAYOUTS[name]
     needed = [path.format(**parts) for path in layout.needed]
     if not os.path.isdir(root):
@@ -64,16 +64,16 @@ def _advice(root: Path, needed: list[str], missing: list[str], layout: Layout) -
     packed = [entry.name for entry in sorted(root.iterdir()) if entry.suffix in ARCHIVES]
     if packed:
         return f"unpack {packed[0]} there"
-    beside = Path(missing[0]).parent
-    if (root / beside).is_dir() and beside != Path():
-        found = ", ".join(sorted(entry.name for entry in (root / beside).iterdir())[:4]) or "nothing"
-        return f"{root / beside} holds {found}; download the right part from {layout.source}"
+    parent = Path(missing[0]).parent
+    if (root / parent).is_dir() and parent != Path():
+        entries = ", ".join(sorted(entry.name for entry in (root / parent).iterdir())[:4]) or "nothing"
+        return f"{root / parent} contains {entries}; download the right part from {layout.source}"
     return f"download it from {layout.source}"
 
 
 def _folders_below(root: Path, levels: int) -> list[Path]:
     try:
         folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()] if levels else []
-    except OSError:  # not ours to look into
+    except OSError:  # no permission
         return []
     return folders + [deeper for folder in folders for deeper in _folders_below(folder, levels - 1)]

@@ -1,4 +1,4 @@
-"""VIP, video instance parsing, as evaluated: parts of people, 20 classes with the background (docs/method.md §9)."""
+"""VIP (video instance parsing): 20 classes of human parts, including the background (docs/method.md §9)."""
 
 import os
 from dataclasses import dataclass
@@ -19,30 +19,30 @@ CLASSES = (
 
 @dataclass(frozen=True)
 class Video:
-    """One video, and the classes of the pixels of its frames."""
+    """One video and its annotations, one mask of classes for each frame."""
 
     name: str
     frames: tuple[Path, ...]
     masks: tuple[Path, ...]
 
     def truth(self, index: int) -> np.ndarray:
-        """Class of every pixel of a frame, uint8 [H, W]; those that are none of the 20 do not count."""
+        """Read the class of every pixel of a frame, uint8 [H, W]; values above 19 are to be ignored."""
         return read_mask(self.masks[index])
 
     def given(self) -> np.ndarray:
-        """The classes of the first frame, uint8 [H, W], those that are none of the 20 as background."""
+        """Read the classes of the first frame, uint8 [H, W], with values above 19 as background."""
         mask = self.truth(0)
         require_size(self.masks[0], mask, read_frame(self.frames[0]).shape[:2])
         return np.where(mask < len(CLASSES), mask, 0)
 
 
 def load_videos(root: Path, names: list[str] | None) -> list[Video]:
-    """The videos of ROOT/lists/val_videos.txt, or those of `names`."""
+    """Load the videos of ROOT/lists/val_videos.txt, or those of `names`."""
     return [_load_video(root, name) for name in choose(list_videos(root), names, root / LIST)]
 
 
 def list_videos(root: Path) -> list[str]:
-    """The names in ROOT/lists/val_videos.txt."""
+    """Read the video names in ROOT/lists/val_videos.txt."""
     require_layout("vip", root)
     return read_list(root / LIST, way_out="check --datapath")
 
@@ -52,5 +52,5 @@ def _load_video(root: Path, name: str) -> Video:
     masks = [root / "Annotations" / "Category_ids" / name / f"{frame.stem}.png" for frame in frames]
     for mask in masks:
         if not os.path.isfile(mask):
-            raise UserError(f"{mask}: no such file; VIP has the classes of every frame")
+            raise UserError(f"{mask}: no such file; every frame needs its mask of classes")
     return Video(name, tuple(frames), tuple(masks))

@@ -1,145 +1,134 @@
-"""Training pairs from YouTube-VOS, or from any folder of frame folders with an index (docs/method.md §6)."""
+"""YouTube-VOS 2018 and 2019: videos whose objects may appear after the first frame (docs/method.md §9)."""
 
-import csv
-import io
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
-from dataloaders.files import read_text
-from dataloaders.video import read_frame
+from dataloaders.files import read_json, require_plain
+from dataloaders.layout import require_layout
+from dataloaders.video import choose, list_frames, read_mask, require_size
 from utils.errors import UserError
 
-GAPS, GAP_PROBABILITIES = (2, 5, 8), (0.4, 0.4, 0.2)  # frames between the frames of a pair
-PAIRS_PER_EPOCH = 69_600
-FRAME_SIZE = 256
-BATCHES_AHEAD = 2  # for each worker
-MAX_FRAMES = 1_000_000  # of one video; more is a slip of the pen
+META = "meta.json"
+ALL_FRAMES = "_all_frames"  # suffix of the folder with all frames; the other one has every fifth
+
+
+@dataclass(frozen=True)
+class TrackedObject:
+    """One object and the frames in which the server expects it; its mask is given in the first one."""
+
+    number: int
+    category: str
+    frames: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Video:
-    """A row of the index: frames `first` … `first + count - 1` in ROOT/name/%05d.jpg."""
+    """One video: its frames from the first mask on, and its objects."""
 
     name: str
-    first: int
-    count: int
+    frames: tuple[Path, ...]
+    masks: Path  # folder of the given masks, or of all ground-truth masks
+    objects: tuple[TrackedObject, ...]
+
+    @cached_property
+    def wanted(self) -> frozenset[str]:
+        """Names of the frames that the server expects."""
+        return frozenset(frame for obj in self.objects for frame in obj.frames)
+
+    @cached_property
+    def starts(self) -> dict[str, list[int]]:
+        """Numbers of the objects that first appear in a frame, by frame name."""
+        starts: dict[str, list[int]] = {}
+        for obj in self.objects:
+            starts.setdefault(obj.frames[0], []).append(obj.number)
+        return starts
+
+    @cached_property
+    def scored(self) -> bool:
+        """Whether every expected frame has a ground-truth mask."""
+        existing = {path.name for path in self.masks.iterdir()}
+        return all(f"{frame}.png" in existing for frame in self.wanted)
+
+    def given(self, index: int, frame: np.ndarray) -> np.ndarray | None:
+        """Return the mask of objects that first appear in a frame (BGR [H, W, 3]), uint8 [H, W]; None if none does."""
+        stem = self.frames[index].stem
+        starting = self.starts.get(stem)
+        if starting is None:
+            return None
+        mask = self.truth(stem)
+        require_size(self.masks / f"{stem}.png", mask, frame.shape[:2])
+        return np.where(np.isin(mask, starting), mask, 0)
+
+    def truth(self, frame: str) -> np.ndarray:
+        """Read all ids of a frame's mask file, uint8 [H, W]."""
+        return read_mask(self.masks / f"{frame}.png")
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two frames of one video, which is known by its row in the index."""
+def load_videos(root: Path, subset: str, names: list[str] | None, *, all_frames: bool) -> list[Video]:
+    """Load the videos of ROOT/SUBSET/meta.json, or those of `names`; all_frames: with every frame of the videos."""
+    listed, folder = list_videos(root, subset), root / subset
+    meta = read_meta(folder / META)
+    chosen = choose(listed, names, folder / META)
+    frames = root / f"{subset}{ALL_FRAMES}" if all_frames else folder
+    if not (frames / "JPEGImages").is_dir():
+        raise UserError(f"{frames / 'JPEGImages'}: no such folder; see scripts/check_data.py youtube-vos {root}")
+    return [_load_video(name, meta[name], frames / "JPEGImages", folder / "Annotations") for name in chosen]
 
-    reference: Path
-    target: Path
-    video: int
+
+def list_videos(root: Path, subset: str) -> list[str]:
+    """Read the video names in ROOT/SUBSET/meta.json."""
+    require_layout("youtube-vos", root, subset=subset)
+    return sorted(read_meta(root / subset / META))
 
 
-def read_index(path: Path) -> list[Video]:
-    """The videos of an index file, rows of `video,first frame,number of frames` without a header, each once."""
-    reader = csv.reader(io.StringIO(read_text(path, way_out="scripts/index_videos.py writes one"), newline=""))
+def read_meta(path: Path) -> dict[str, tuple[TrackedObject, ...]]:
+    """Read the objects of each video; UserError if the file is not a valid meta.json of YouTube-VOS."""
     try:
-        rows = [(reader.line_num, row) for row in reader if any(row)]
-    except csv.Error as error:
-        raise UserError(f"--csvpath {path}: cannot be read ({error}); scripts/index_videos.py writes one") from error
-    videos = list(dict.fromkeys(_parse_row(f"{path}:{line}", row) for line, row in rows))
-    if not videos:
-        raise UserError(f"--csvpath {path}: lists no videos; scripts/index_videos.py writes one")
-    return videos
+        videos = read_json(path)["videos"]
+        meta = {name: _parse_objects(video["objects"]) for name, video in videos.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be read as YouTube-VOS's list of videos ({error!r})") from error
+    for name, objects in meta.items():
+        numbers = {obj.number for obj in objects if 1 <= obj.number <= 255 and obj.frames}
+        if not objects or len(numbers) < len(objects):
+            raise UserError(f"{path}: video {name!r} must have objects 1 … 255, each once and with frames")
+        for plain in (name, *(frame for obj in objects for frame in obj.frames)):
+            require_plain(path, plain)
+    if not meta:
+        raise UserError(f"{path}: lists no videos")
+    return meta
 
 
-def require_folders(videos: list[Video], root: Path) -> None:
-    """UserError unless every video has its folder."""
-    for video in videos:
-        if not os.path.isdir(root / video.name):
-            raise UserError(f"{root / video.name}: no such folder, but --csvpath lists it; check --datapath")
+def _parse_objects(objects: dict) -> tuple[TrackedObject, ...]:
+    return tuple(
+        TrackedObject(_number(number), str(obj.get("category", "")), tuple(sorted(set(list_of_names(obj["frames"])))))
+        for number, obj in objects.items()
+    )
 
 
-def _parse_row(where: str, row: list[str]) -> Video:
-    rule = "a row is video,first frame,number of frames"
-    if len(row) != 3:
-        raise UserError(f"{where}: has {len(row)} columns; {rule}")
-    name = row[0].strip()
-    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UserError(f"{where}: {row[0]!r} is not a folder below --datapath; {rule}")
-    try:
-        first, count = map(_whole, row[1:])
-    except ValueError as error:
-        raise UserError(f"{where}: {row[1]!r}, {row[2]!r} are not whole numbers; {rule}") from error
-    if first < 0 or not 1 <= count <= MAX_FRAMES:
-        raise UserError(f"{where}: first frame {first}, {count} frames; neither can be negative, nor {count} so large")
-    return Video(name, first, count)
-
-
-def _whole(text: str) -> int:
-    """Only as `scripts/index_videos.py` writes it: Python also takes 1_0, and the digits of other scripts."""
-    if not text.isascii() or "_" in text:
-        raise ValueError(f"{text!r} is not a whole number")
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):  # int() also accepts " 1", 1_0 and the digits of other scripts
+        raise ValueError(f"object {text!r} is not a number")
     return int(text)
 
 
-def draw_pairs(videos: list[Video], root: Path, random: np.random.Generator) -> list[Pair]:
-    """One epoch's pairs, shuffled.
-
-    Videos in random order; in each a random gap, every gap-th frame, cut into pairs that share no frame.
-    """
-    pairs = []
-    for row in random.permutation(len(videos)):
-        video = videos[row]
-        gap = random.choice(GAPS, p=GAP_PROBABILITIES)
-        frames = [root / video.name / f"{video.first + i:05d}.jpg" for i in range(0, video.count, gap)]
-        pairs += [Pair(frames[i], frames[i + 1], int(row)) for i in range(0, len(frames) - 1, 2)]
-        if len(pairs) >= PAIRS_PER_EPOCH:
-            break
-    pairs = pairs[:PAIRS_PER_EPOCH]
-    return [pairs[i] for i in random.permutation(len(pairs))]
+def list_of_names(values: object) -> list[str]:
+    """Return the values if they are a list of strings, else raise TypeError."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{values!r} is not a list of names")
+    return values
 
 
-def load_batches(
-    pairs: list[Pair], batches: Iterable[range], transform: Callable[[np.ndarray], Tensor], workers: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The given batches of pairs, in order: references, targets [B, 3, 256, 256], videos [B].
-
-    transform: BGR float32 in 0 … 1, [256, 256, 3] -> float32 [3, 256, 256]; workers: threads that read ahead, since
-    OpenCV and NumPy let threads run at once, and what a thread reads need not be copied out of another process.
-    """
-    chosen = ([pairs[i] for i in batch] for batch in batches)
-    if not workers:
-        yield from (load_batch(of_batch, transform) for of_batch in chosen)
-        return
-    cv2.setNumThreads(0)  # one thread for each frame
-    pool = ThreadPoolExecutor(workers)
-    ahead: deque[Future[tuple[Tensor, Tensor, Tensor]]] = deque()
-    try:
-        for of_batch in chosen:
-            ahead.append(pool.submit(load_batch, of_batch, transform))
-            if len(ahead) > BATCHES_AHEAD * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def load_batch(pairs: list[Pair], transform: Callable[[np.ndarray], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """One batch: references, targets [B, 3, 256, 256], videos [B]; UserError if a frame cannot be read."""
-    frames = [[transform(_read(path)).numpy() for path in (pair.reference, pair.target)] for pair in pairs]
-    references, targets = (torch.from_numpy(np.stack(of_role)) for of_role in zip(*frames, strict=True))
-    videos = torch.tensor([pair.video for pair in pairs])
-    if torch.cuda.is_available():
-        return references.pin_memory(), targets.pin_memory(), videos
-    return references, targets, videos
-
-
-def _read(path: Path) -> np.ndarray:
-    """A frame squeezed to 256×256, BGR float32."""
-    frame = np.divide(read_frame(path), np.float32(255), dtype=np.float32)
-    return cv2.resize(frame, (FRAME_SIZE, FRAME_SIZE), interpolation=cv2.INTER_LINEAR)
+def _load_video(name: str, objects: tuple[TrackedObject, ...], images: Path, annotations: Path) -> Video:
+    first = min(obj.frames[0] for obj in objects)
+    frames = tuple(frame for frame in list_frames(images / name) if frame.stem >= first)
+    video = Video(name, frames, annotations / name, objects)
+    if missing := sorted(video.wanted - {frame.stem for frame in frames}):
+        raise UserError(f"{images / name / missing[0]}.jpg: no such frame, but {META} lists it")
+    for frame, starting in video.starts.items():
+        if not (video.masks / f"{frame}.png").is_file():
+            raise UserError(f"{video.masks / frame}.png: no such mask, but objects {starting} first appear there")
+    return video

@@ -1,15 +1,19 @@
-"""Local correlation of two feature maps, by one of several backends (docs/method.md §3)."""
+"""Local correlation of two feature maps, with several backends (docs/method.md §3)."""
 
+import importlib.util
+import os
+
+import torch
 from torch import Tensor
 
 from functional.scratch import Scratch
-from functional.windows import Tiles, from_subgrids, to_subgrids
+from functional.tiles import Tiles, from_subgrids, to_subgrids
 
 
 def correlate(query: Tensor, key: Tensor, radius: int, dilation: int = 1, *, backend: str = "native") -> Tensor:
-    """Dot products of each query with the keys of its window: logits, 0 where the cell is outside the frame.
+    """Compute the logits of each query's window: dot products with its keys, 0 for cells outside the frame.
 
-    query, key: [B, C, H, W] -> [B, P*P, H, W], P = 2·radius + 1, cells row-major and `dilation` apart.
+    query, key: [B, C, H, W] -> [B, P*P, H, W], P = 2·radius + 1, row-major, cells `dilation` apart.
     """
     if query.shape != key.shape or query.ndim != 4:
         raise ValueError(f"query {tuple(query.shape)} and key {tuple(key.shape)} must be one shape [B, C, H, W]")
@@ -19,8 +23,8 @@ def correlate(query: Tensor, key: Tensor, radius: int, dilation: int = 1, *, bac
 def _native(query: Tensor, key: Tensor, radius: int, dilation: int) -> Tensor:
     queries = to_subgrids(query, dilation)
     tiles = Tiles(queries, radius)
-    products = tiles.products(tiles.queries(queries), to_subgrids(key, dilation), Scratch(query, key))
-    parts = [tiles.windows(of_chunk).flatten(3).flatten(1, 2).mT.contiguous() for _, of_chunk in products]
+    products = tiles.products(to_subgrids(key, dilation), Scratch(query, key))
+    parts = [tiles.windows(logits).flatten(3).flatten(1, 2).mT.contiguous() for _, logits in products]
     return from_subgrids(tiles.assemble(parts), dilation, *query.shape[-2:])
 
 
@@ -34,7 +38,19 @@ def _sampler(query: Tensor, key: Tensor, radius: int, dilation: int) -> Tensor:
     return logits.flatten(1, 2)
 
 
-# Triton's kernels fuse the correlation with what follows it (functional/triton_kernels.py); where nothing does, it is
-# the native one.
+# The Triton kernels fuse correlation and attention (functional/triton_kernels.py); plain correlation is native.
 _BACKENDS = {"native": _native, "sampler": _sampler, "triton": _native}
 BACKENDS = tuple(_BACKENDS)
+
+
+def require_backend(name: str, device: torch.device) -> None:
+    """Raise ValueError, with reason and remedy, unless a backend can be used on a device."""
+    if name == "sampler":
+        try:
+            import spatial_correlation_sampler  # noqa: F401
+        except ImportError as error:
+            raise ValueError(f"sampler: {error}; run scripts/install_sampler.sh or use native") from error
+    if name == "triton" and importlib.util.find_spec("triton") is None:
+        raise ValueError("triton: is not installed; pip install triton or use native")
+    if name == "triton" and device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError(f"triton: needs a CUDA device, not {device.type}; use native")

@@ -1,4 +1,4 @@
-"""Joints as heat maps on the feature grid, and the share of those found that are correct (docs/method.md §9)."""
+"""Joints as heat maps on the feature grid, and the percentage of correct keypoints, PCK (docs/method.md §9)."""
 
 import math
 
@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SIGMA = 0.5  # of a joint's Gaussian, in cells
-REACH = 3 * SIGMA  # where it is cut off
-STRONGEST = 5  # cells whose mean is a joint's place
-BOX_SHARE = 0.6  # of the diagonal of the joints' box: what distances are measured in
+SIGMA = 0.5  # standard deviation of a joint's Gaussian, in cells
+REACH = 3 * SIGMA  # radius at which it is truncated, in cells
+STRONGEST = 5  # number of cells that are averaged to locate a joint
+BOX_SHARE = 0.6  # distances are divided by this share of the diagonal of the joints' bounding box
 
 
 def heat_maps(joints: Tensor, height: int, width: int) -> Tensor:
-    """Gaussians at joints (x, y) in cells [J, 2], and the background, 1 where they are 0: [1 + J, height, width].
+    """Draw Gaussians at joints (x, y) in cells [J, 2], after the background, 1 where all are 0: [1 + J, height, width].
 
-    The map of a joint that is NaN, or not in the frame, is 0.
+    The map of a joint that is NaN or outside the frame is 0.
     """
     y, x = (torch.arange(size, dtype=joints.dtype) for size in (height, width))
     squares = (x - joints[:, 0, None, None]).square() + (y[:, None] - joints[:, 1, None, None]).square()
@@ -24,9 +24,9 @@ def heat_maps(joints: Tensor, height: int, width: int) -> Tensor:
 
 
 def joint_positions(maps: Tensor) -> Tensor:
-    """The mean of the strongest cells of each joint, weighted by them, (x, y) in cells: [J, h, w] -> [J, 2].
+    """Locate each joint at the weighted mean (x, y) of its map's five largest cells: [J, h, w] -> [J, 2] in cells.
 
-    NaN where a map is 0: the joint is lost.
+    NaN (a lost joint) where a map is 0.
     """
     strengths, cells = maps.flatten(1).topk(min(STRONGEST, maps[0].numel()), 1)
     places = torch.stack((cells % maps.shape[2], cells // maps.shape[2]), -1)
@@ -36,21 +36,21 @@ def joint_positions(maps: Tensor) -> Tensor:
 
 
 def normalised_distances(found: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """Distances between found and true joints [T, J, 2] in units of 0.6 times the diagonal of each frame's true joints.
+    """Compute distances of predicted (found) and true joints, [T, J, 2] -> [T, J], NaN where a true joint is NaN.
 
-    [T, J]; NaN where a true joint is; a lost one is infinitely far.
+    They are divided by 0.6 of the diagonal of the box around the frame's true joints, and infinite for lost joints.
     """
     distances = np.full(joints.shape[:2], np.nan)
     for frame in np.flatnonzero(~np.isnan(joints).any(2).all(1)):
         box = np.nanmax(joints[frame], 0) - np.nanmin(joints[frame], 0)
-        apart = np.linalg.norm(found[frame] - joints[frame], axis=-1)
-        apart = np.where(np.isnan(found[frame]).any(1), np.inf, apart)
+        pixels = np.linalg.norm(found[frame] - joints[frame], axis=-1)
+        pixels = np.where(np.isnan(found[frame]).any(1), np.inf, pixels)
         with np.errstate(divide="ignore", invalid="ignore"):
-            distances[frame] = np.where(apart == 0, 0, apart / (BOX_SHARE * np.linalg.norm(box)))
+            distances[frame] = np.where(pixels == 0, 0, pixels / (BOX_SHARE * np.linalg.norm(box)))
     return np.where(np.isnan(joints).any(2), np.nan, distances)
 
 
 def correct_share(distances: np.ndarray, threshold: float) -> np.ndarray:
-    """PCK: of each joint's distances [N, J] that are numbers, the share up to the threshold, [J]; NaN if none is."""
+    """PCK: share of each joint's distances [N, J], without NaN, up to the threshold, [J]; NaN if all are NaN."""
     count = (~np.isnan(distances)).sum(0)
     return np.where(count > 0, (distances <= threshold).sum(0) / np.maximum(count, 1), np.nan)

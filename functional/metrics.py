@@ -7,24 +7,24 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-BOUNDARY_TOLERANCE = 0.008  # of the frame's diagonal
+BOUNDARY_TOLERANCE = 0.008  # share of the frame's diagonal
 RECALL_THRESHOLD = 0.5
 DECAY_BINS = 4
 MEASURES = ("J", "F")
 
-ObjectScores = Mapping[str, Sequence[float]]  # "J" and "F" of frames 1 … T-1
+ObjectScores = Mapping[str, Sequence[float]]  # "J" and "F": values of frames 1 … T-1
 
 
 def jaccard(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union of two masks, bool [H, W]; 1 if both are empty."""
+    """Compute the intersection over union of two masks, bool [H, W]; 1 if both are empty."""
     union = np.count_nonzero(predicted | truth)
     return np.count_nonzero(predicted & truth) / union if union else 1.0
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
-    """Pixels that differ from their right, lower or lower-right neighbour, bool [H, W] -> bool [H, W].
+    """Mark pixels that differ from their right, lower or lower-right neighbour, bool [H, W] -> bool [H, W].
 
-    The last row and column are compared along themselves only, and the corner is never a boundary.
+    The last row has only right neighbours, the last column only lower ones; the lower right corner is never marked.
     """
     edge = np.zeros_like(mask)
     edge[:, :-1] = mask[:, :-1] ^ mask[:, 1:]
@@ -34,21 +34,21 @@ def boundary(mask: np.ndarray) -> np.ndarray:
 
 
 def boundary_f(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """F of the boundaries of two masks, bool [H, W], that may lie 0.8 % of the diagonal apart."""
+    """Compute F of the boundaries of two masks, bool [H, W], with a tolerance of 0.8 % of the diagonal."""
     radius = math.ceil(BOUNDARY_TOLERANCE * math.hypot(*truth.shape))
-    box = _bounding_box(predicted | truth)  # beyond it there is no boundary
-    ours, theirs = boundary(predicted[box]).view(np.uint8), boundary(truth[box]).view(np.uint8)
-    count_ours, count_theirs = np.count_nonzero(ours), np.count_nonzero(theirs)
-    if not count_ours or not count_theirs:
-        precision, recall = float(not count_ours), float(not count_theirs)
+    box = _bounding_box(predicted | truth)  # no boundary outside it
+    predicted_edge, true_edge = boundary(predicted[box]).view(np.uint8), boundary(truth[box]).view(np.uint8)
+    predicted_count, true_count = np.count_nonzero(predicted_edge), np.count_nonzero(true_edge)
+    if not predicted_count or not true_count:
+        precision, recall = float(not predicted_count), float(not true_count)
     else:
-        precision = np.count_nonzero(ours & _dilate(theirs, radius)) / count_ours
-        recall = np.count_nonzero(theirs & _dilate(ours, radius)) / count_theirs
+        precision = np.count_nonzero(predicted_edge & _dilate(true_edge, radius)) / predicted_count
+        recall = np.count_nonzero(true_edge & _dilate(predicted_edge, radius)) / true_count
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
-    """That of a mask, bool [H, W], and one more pixel on every side that is not the frame's."""
+    """Return the bounding box of a mask, bool [H, W], one pixel larger on each side but within the frame."""
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     return slice(max(top - 1, 0), top + height + 1), slice(max(left - 1, 0), left + width + 1)
 
@@ -60,7 +60,7 @@ def _dilate(mask: np.ndarray, radius: int) -> np.ndarray:
 
 
 def frame_scores(predicted: np.ndarray, truth: np.ndarray, objects: Iterable[int]) -> dict[int, dict[str, float]]:
-    """J and F of each object in one frame; predicted, truth: ids [H, W]."""
+    """Compute J and F of each object in one frame; predicted, truth: ids [H, W]."""
     return {
         number: {
             "J": jaccard(predicted == number, truth == number),
@@ -71,7 +71,7 @@ def frame_scores(predicted: np.ndarray, truth: np.ndarray, objects: Iterable[int
 
 
 def statistics(values: Sequence[float]) -> dict[str, float]:
-    """Mean, recall (share above 0.5) and decay (first quarter minus last) of one object's scores over time."""
+    """Compute mean, recall (share above 0.5) and decay (first quarter minus last) of one object's scores."""
     scores = np.asarray(values, np.float64)
     ends = np.round(np.linspace(1, len(scores), DECAY_BINS + 1) + 1e-10).astype(int) - 1
     quarters = [scores[first : last + 1] for first, last in pairwise(ends)]
@@ -83,16 +83,16 @@ def statistics(values: Sequence[float]) -> dict[str, float]:
 
 
 def object_summary(scores: ObjectScores) -> dict[str, float]:
-    """One object's official summary: the last frame, like the first, is not scored."""
+    """Compute one object's official summary, for which the last frame, like the first, is not scored."""
     return {
         f"{measure}-{name}": value for measure in MEASURES for name, value in statistics(scores[measure][:-1]).items()
     }
 
 
 def davis_measure(objects: Sequence[ObjectScores]) -> dict[str, float]:
-    """The official measure: the mean over objects of their summaries; J&F is the mean of both means.
+    """Compute the official measure: the mean of all objects' summaries; J&F is the mean of J-Mean and F-Mean.
 
-    Reference: reports `legacy_measure` alone.
+    The reference implementation reports only `legacy_measure`.
     """
     summaries = [object_summary(scores) for scores in objects]
     means = {name: float(np.mean([summary[name] for summary in summaries])) for name in summaries[0]}
@@ -100,15 +100,15 @@ def davis_measure(objects: Sequence[ObjectScores]) -> dict[str, float]:
 
 
 def legacy_measure(objects: Sequence[ObjectScores]) -> dict[str, float]:
-    """The reference's own measure: the mean over all pairs of frame and object, the last frame included."""
+    """Compute the reference implementation's measure: mean over all pairs of frame and object, with the last frame."""
     means = {f"{m}-Mean": float(np.concatenate([scores[m] for scores in objects]).mean()) for m in MEASURES}
     return {"J&F-Mean": (means["J-Mean"] + means["F-Mean"]) / 2, **means}
 
 
 def confusion(predicted: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
-    """Pixels by true and predicted class, [classes, classes]; predicted, truth: classes of pixels [H, W].
+    """Count pixels by true and predicted class, [classes, classes]; predicted, truth: class indices [H, W].
 
-    Pixels whose true class is none of them do not count.
+    Pixels whose true class is not one of the `classes` are ignored.
     """
     counted = truth < classes
     pairs = truth[counted].astype(np.int64) * classes + predicted[counted]
@@ -116,6 +116,6 @@ def confusion(predicted: np.ndarray, truth: np.ndarray, classes: int) -> np.ndar
 
 
 def class_ious(counts: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class of a confusion matrix; NaN for one that is neither true nor predicted."""
+    """Compute the IoU of each class of a confusion matrix; NaN for classes neither true nor predicted."""
     both, union = counts.diagonal(), counts.sum(0) + counts.sum(1) - counts.diagonal()
     return np.where(union > 0, both / np.maximum(union, 1), np.nan)

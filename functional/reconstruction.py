@@ -1,4 +1,4 @@
-"""Repainting a frame from another one: LIIR's training task (docs/method.md §6)."""
+"""Reconstruction of a frame's colours from another frame, LIIR's training task (docs/method.md §6)."""
 
 import math
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from torch.nn import functional as F
 
 from functional.correlation import correlate
 from functional.scratch import Scratch
-from functional.windows import pad_frame
+from functional.tiles import pad_frame
 
-COLOUR_SCALE = 20.0  # of both sides of a smooth L1 loss
+COLOUR_SCALE = 20.0  # factor of both arguments of the smooth L1 loss
 
 
 @dataclass(frozen=True)
 class Negatives:
-    """Region keys of other videos, and which of them each sample of the batch is compared with."""
+    """Region keys of other videos, and the selection of them that each sample of the batch uses."""
 
     keys: Tensor  # [H, W, N, C], no gradient
-    used: Tensor  # [B, N] bool, as many in each row
+    used: Tensor  # [B, N] bool, the same number in each row
 
 
 def reconstruct(weights: Tensor, colours: Tensor) -> Tensor:
-    """Σ weight · colour over each query's window, zero outside: [B, P*P, H, W], [B, K, H, W] -> [B, K, H, W]."""
+    """Compute Σ weight · colour over each window, 0 outside: [B, P*P, H, W], [B, K, H, W] -> [B, K, H, W]."""
     size = round(weights.shape[1] ** 0.5)
     windows = F.unfold(colours, size, padding=size // 2).unflatten(1, (colours.shape[1], -1))  # [B, K, P*P, H*W]
     return (weights.flatten(2)[:, None] * windows).sum(2).unflatten(2, weights.shape[-2:])
@@ -40,35 +40,35 @@ def reconstruct_inter(
     shifted_query: Tensor | None = None,
     backend: str = "native",
 ) -> Tensor:
-    """Reconstruction whose softmax also runs over the windows of other videos, which carry no colour.
+    """Reconstruct colours with a softmax that also includes the windows of other videos, which contribute no colour.
 
-    query, key: [B, C, H, W]; colours: [B, K, H, W] -> [B, K, H, W]. No gradient reaches the negatives.
-    shifted_query: what the negatives are compared with, if not the query.
+    query, key: [B, C, H, W]; colours: [B, K, H, W] -> [B, K, H, W]. The negatives receive no gradient.
+    shifted_query: query for the negatives [B, C, H, W], if not `query`.
     """
     logits = correlate(query, key, radius, backend=backend)
-    others = negatives_log_sum_exp(query if shifted_query is None else shifted_query, negatives, radius, backend)
-    total = torch.logaddexp(logits.logsumexp(1), others)
+    negative = negatives_log_sum_exp(query if shifted_query is None else shifted_query, negatives, radius, backend)
+    total = torch.logaddexp(logits.logsumexp(1), negative)
     return reconstruct((logits - total[:, None]).exp(), colours)
 
 
 def reconstruction_loss(reconstruction: Tensor, colours: Tensor) -> Tensor:
-    """Smooth L1 between a reconstruction and the true colours, both scaled, mean over all entries."""
+    """Compute the smooth L1 loss between reconstructed and true colours, both scaled, mean over all entries."""
     return F.smooth_l1_loss(COLOUR_SCALE * reconstruction, COLOUR_SCALE * colours)
 
 
 def negatives_log_sum_exp(query: Tensor, negatives: Negatives, radius: int, backend: str = "native") -> Tensor:
-    """log Σ exp(<query, key>) over the windows of all of a sample's negatives, [B, C, H, W] -> [B, H, W].
+    """Compute log Σ exp(<query, key>) over the windows of all negatives of a sample, [B, C, H, W] -> [B, H, W].
 
-    A cell outside the frame has logit 0 and counts. Every row of `used` must have the same number of entries, not 0.
+    Cells outside the frame have logit 0 and are included. Each row of `used` must select the same number, not 0.
     """
     return _NegativesLogSumExp.apply(query, negatives.keys, negatives.used, radius, backend)
 
 
 class _NegativesLogSumExp(torch.autograd.Function):
-    """One row of key positions at a time, so that the correlations with all negatives are never held at once.
+    """Processes one row of key positions at a time; the correlations with all negatives are never in memory at once.
 
-    All queries around one key position meet the same N keys there: a single matrix product without wasted cells. The
-    gradient of log Σ exp(<query, key>) is the mean key, weighted by the softmax; it is gathered on the way.
+    All queries around a key position are multiplied with the N keys at it, in one matrix product. The gradient of
+    log Σ exp(<query, key>) is the mean key, weighted by the softmax; the forward pass computes it as well.
     """
 
     @staticmethod
@@ -83,12 +83,12 @@ class _NegativesLogSumExp(torch.autograd.Function):
             log_sum = log_sum.view(shape).permute(1, 2, 3, 0)  # [B, P, P, W]
             mean_key = mean_key.view(*shape, -1).permute(1, 2, 3, 0, 4)  # [B, P, P, W, C]
             for j in range(size):  # the query (i, j) of a key's neighbourhood lies at key + (i, j) - radius
-                place = slice(None), slice(y, y + size), slice(j, j + width)
-                _merge(total[place], mean[place], log_sum[:, :, j], mean_key[:, :, j])
+                window = slice(None), slice(y, y + size), slice(j, j + width)
+                _merge(total[window], mean[window], log_sum[:, :, j], mean_key[:, :, j])
         inside = slice(None), slice(radius, radius + height), slice(radius, radius + width)
         total, mean = total[inside], mean[inside]
-        inner = pad_frame(torch.ones_like(query[:1, 0]), radius)  # keys outside the frame have logit 0
-        outside = size**2 - F.avg_pool2d(inner[None], size, stride=1, divisor_override=1)[0]
+        in_frame = pad_frame(torch.ones_like(query[:1, 0]), radius)  # keys outside the frame have logit 0
+        outside = size**2 - F.avg_pool2d(in_frame[None], size, stride=1, divisor_override=1)[0]
         log_sum = (used.sum(1).to(query.dtype)[:, None, None] * outside).log()
         _merge(total, mean, log_sum, torch.zeros_like(mean))
         ctx.save_for_backward(mean)
@@ -101,7 +101,7 @@ class _NegativesLogSumExp(torch.autograd.Function):
 
 
 def _merge(total: Tensor, mean: Tensor, log_sum: Tensor, mean_key: Tensor) -> None:
-    """More exponentials join a sum: its log [...] and the mean key [..., C] weighted by them change in place."""
+    """Add exponentials to a sum: update its log, total [...], and the weighted mean key [..., C] in place."""
     joint = torch.logaddexp(total, log_sum)
     mean *= (total - joint).exp()[..., None]
     mean.addcmul_((log_sum - joint).exp()[..., None], mean_key)
@@ -109,7 +109,7 @@ def _merge(total: Tensor, mean: Tensor, log_sum: Tensor, mean_key: Tensor) -> No
 
 
 def _neighbours(padded: Tensor, y: int, size: int) -> Tensor:
-    """The queries around each key position of row y, [B, C, H+2R, W+2R] -> [W, B*P*P, C]."""
+    """Gather the queries around each key position of row y, [B, C, H+2R, W+2R] -> [W, B*P*P, C]."""
     windows = padded[:, :, y : y + size].unfold(3, size, 1)  # [B, C, P, W, P]
     return windows.permute(3, 0, 2, 4, 1).flatten(1, 3)
 
@@ -117,9 +117,9 @@ def _neighbours(padded: Tensor, y: int, size: int) -> Tensor:
 def _read_row(
     neighbours: Tensor, keys: Tensor, used: Tensor, channels: int, scratch: Scratch, backend: str
 ) -> tuple[Tensor, Tensor]:
-    """What the queries around each key position of a row find there: log Σ exp(logit), and the mean key.
+    """Compute log Σ exp(logit) and the mean key for the queries around each key position of a row.
 
-    neighbours: [W, B*P*P, C]; keys: [W, N, C] -> [W, B*P*P], [W, B*P*P, channels]: the first channels are wanted.
+    neighbours: [W, B*P*P, C]; keys: [W, N, C] -> [W, B*P*P], [W, B*P*P, channels], the first channels of the mean.
     """
     if backend == "triton":
         from functional.triton_kernels import read_negatives

@@ -1,4 +1,4 @@
-"""Memory that is written to again and again."""
+"""Reusable memory for intermediate results."""
 
 import math
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class Scratch:
-    """Memory for the large intermediate results of one tile after the other: it stays in the processor's cache.
+    """Buffers that successive blocks reuse for large intermediate results, so that these stay in the CPU's cache.
 
-    Fresh memory would be cold each time, and writing to it takes longer than the arithmetic. Where a gradient is wanted
-    there is no scratch memory: its results must outlive the tile.
+    Writing to newly allocated memory takes longer than the arithmetic. If gradients are needed, nothing is reused,
+    since autograd keeps the results.
     """
 
     def __init__(self, *inputs: Tensor) -> None:
@@ -18,7 +18,7 @@ class Scratch:
         self.buffers: dict[str, Tensor] = {}
 
     def __call__(self, name: str, like: Tensor, *shape: int) -> Tensor | None:
-        """An `out` argument of this shape, the same memory for the same name; None for a result of its own."""
+        """Return an `out=` argument of this shape, the same memory for the same name; None if gradients are needed."""
         if not self.used:
             return None
         count = math.prod(shape)
@@ -27,6 +27,6 @@ class Scratch:
         return self.buffers[name][:count].view(shape)
 
     def copy(self, name: str, view: Tensor) -> Tensor:
-        """A contiguous copy."""
+        """Return a contiguous copy of a view."""
         out = self(name, view, *view.shape)
         return view.contiguous() if out is None else out.copy_(view)

@@ -1,4 +1,4 @@
-"""What LIIR minimises: pixel, region and inter-video reconstruction, and compactness (docs/method.md §6)."""
+"""The training losses: pixel, region and inter-video reconstruction, and compactness (docs/method.md §6)."""
 
 import torch
 from torch import Tensor
@@ -13,14 +13,14 @@ PIXEL_RADIUS = 6
 REGION_RADIUS = 3
 REGION_WEIGHT = 0.5
 COLOUR_CHANNELS = (1, 2)  # a and b of Lab; one of them is dropped and reconstructed
-BOTTLENECK_SCALE = 3 / 2  # makes up for the dropped channel
+BOTTLENECK_SCALE = 3 / 2  # compensates for the dropped channel
 
 
 def drop_channel(frames: Tensor, channel: int) -> Tensor:
-    """The network's input: Lab frames [B, 3, H, W] without the channel to be reconstructed, the others scaled up."""
-    kept = torch.ones(3, 1, 1, device=frames.device)
-    kept[channel] = 0
-    return frames * kept * BOTTLENECK_SCALE
+    """Return Lab frames [B, 3, H, W] with one channel, to be reconstructed, set to 0 and the others scaled by 3/2."""
+    mask = torch.ones(3, 1, 1, device=frames.device)
+    mask[channel] = 0
+    return frames * mask * BOTTLENECK_SCALE
 
 
 def compute_losses(
@@ -32,9 +32,9 @@ def compute_losses(
     negatives: Negatives | None = None,
     backend: str = "native",
 ) -> dict[str, Tensor]:
-    """The loss and its parts, and the reconstruction of the dropped channel.
+    """Compute the total loss, its parts, and the reconstruction of the dropped channel [B, 1, H/4, W/4], by name.
 
-    reference, target: that channel of the untouched frames, [B, 1, H, W].
+    reference, target: the dropped channel of the unmodified frames, [B, 1, H, W].
     """
     weights = correlate(features.pixel_query, features.pixel_key, PIXEL_RADIUS, backend=backend).softmax(1)
     stride = reference.shape[-1] // weights.shape[-1]
@@ -55,9 +55,9 @@ def compute_losses(
 def reconstruct_region(
     features: PairFeatures, reference: Tensor, negatives: Negatives | None, *, backend: str
 ) -> Tensor:
-    """The dropped channel on the region grid, [B, 1, H/8, W/8]; against other videos' keys if there are any."""
+    """Reconstruct the dropped channel on the region grid, [B, 1, H/8, W/8]; negatives: added to the softmax."""
     query, key = features.region_query, features.region_key
-    assert query is not None and key is not None  # a model with a region head has both
+    assert query is not None and key is not None  # present in a model with a region head
     colours = resize(reference, query)
     if negatives is None:
         return reconstruct(correlate(query, key, REGION_RADIUS, backend=backend).softmax(1), colours)
@@ -67,5 +67,5 @@ def reconstruct_region(
 
 
 def resize(colours: Tensor, like: Tensor) -> Tensor:
-    """Colours [B, 1, H, W] on the grid of another map [B, C, h, w]."""
+    """Resize colours [B, 1, H, W] bilinearly to the grid of another map [B, C, h, w]: [B, 1, h, w]."""
     return F.interpolate(colours, like.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,62 +1,75 @@
-"""Say what is missing or misplaced in a downloaded benchmark, before an evaluation stumbles over it.
+"""Check a downloaded benchmark for missing or misplaced files before it is evaluated.
 
 python scripts/check_data.py davis data/2017/trainval
 """
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
-from dataloaders import davis, jhmdb, vip, youtube_vos_val
+from dataloaders import badja, davis, jhmdb, vip, youtube_vos
 from dataloaders.layout import LAYOUTS
 from utils.errors import UserError, run
 from utils.options import ArgumentParser
 
-SHOWN = 20  # problems
-WHOLE = {"davis 2016": (20,), "davis 2017": (30,), "youtube-vos": (474, 507), "vip": (50,), "jhmdb": (268,)}  # videos
+SHOWN = 20  # problems printed
+WHOLE = {
+    "davis 2016": (20,),
+    "davis 2017": (30,),
+    "youtube-vos": (474, 507),
+    "vip": (50,),
+    "jhmdb": (268,),
+}  # numbers of videos
+Load = Callable[[list[str]], list]
 
 
 def main() -> None:
-    """Read the command line, check every video, print what is wrong."""
+    """Read the command line, check every video, print the problems."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset", choices=LAYOUTS, help="which")
-    parser.add_argument("path", type=Path, help="its folder, the --datapath of its evaluation")
-    parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="of DAVIS")
-    parser.add_argument("--set", default="val", help="of DAVIS")
-    parser.add_argument("--subset", default="valid", help="of YouTube-VOS")
-    parser.add_argument("--all_frames", action="store_true", help="of YouTube-VOS: also those between the wanted ones")
+    parser.add_argument("dataset", choices=LAYOUTS, help="benchmark")
+    parser.add_argument("path", type=Path, help="its folder, as --datapath of the evaluation")
+    parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="DAVIS: year of the benchmark")
+    parser.add_argument("--set", default="val", help="DAVIS: list of sequences in ImageSets")
+    parser.add_argument("--subset", default="valid", help="YouTube-VOS: folder of the split")
+    parser.add_argument(
+        "--all_frames", action="store_true", help="YouTube-VOS: also the frames between the annotated ones"
+    )
     arguments = parser.parse_args()
-    root = arguments.path
-    loaders = {
-        "davis": lambda names: davis.load_sequences(root, arguments.year, arguments.set, names),
-        "youtube-vos": lambda names: youtube_vos_val.load_videos(
-            root, arguments.subset, names, all_frames=arguments.all_frames
-        ),
-        "vip": lambda names: vip.load_videos(root, names),
-        "jhmdb": lambda names: jhmdb.load_jhmdb(root, names),
-        "badja": lambda names: jhmdb.load_badja(root, names),
-    }
-    names = {
-        "davis": lambda: davis.list_sequences(root, arguments.year, arguments.set),
-        "youtube-vos": lambda: youtube_vos_val.list_videos(root, arguments.subset),
-        "vip": lambda: vip.list_videos(root),
-        "jhmdb": lambda: jhmdb.list_jhmdb(root),
-        "badja": lambda: sorted(jhmdb.read_badja(root)),
-    }
-    listed = names[arguments.dataset]()
-    frames, problems = check(listed, loaders[arguments.dataset])
+    root, dataset, subset = arguments.path, arguments.dataset, arguments.subset
+    if dataset == "davis":
+        dataset, subset = f"davis {arguments.year}", arguments.set
+    names, load = open_dataset(dataset, root, subset, all_frames=arguments.all_frames)
+    frames, problems = check(names, load)
     for problem in problems[:SHOWN]:
         print(problem)
     if problems:
-        raise UserError(f"{root}: {len(problems)} of {len(listed)} videos cannot be used; mend what is named above")
-    whole = WHOLE.get(f"davis {arguments.year}" if arguments.dataset == "davis" else arguments.dataset)
-    note = f" (the whole set has {' or '.join(map(str, whole))})" if whole and len(listed) not in whole else ""
-    print(f"{len(listed)} videos{note}, {frames} frames: all there")
+        raise UserError(f"{root}: {len(problems)} of {len(names)} videos cannot be used; correct what is listed above")
+    whole = WHOLE.get(dataset)
+    note = f" (the whole set has {' or '.join(map(str, whole))})" if whole and len(names) not in whole else ""
+    print(f"{len(names)} videos{note}, {frames} frames: all there")
 
 
-def check(names: list[str], load: Callable[[list[str]], list]) -> tuple[int, list[str]]:
+def open_dataset(dataset: str, root: Path, subset: str, *, all_frames: bool) -> tuple[list[str], Load]:
+    """The names of a dataset's videos, and what loads some of them."""
+    match dataset.split():
+        case ["davis", year]:
+            names = davis.list_sequences(root, int(year), subset)
+            return names, partial(davis.load_sequences, root, int(year), subset)
+        case ["youtube-vos"]:
+            load = partial(youtube_vos.load_videos, root, subset, all_frames=all_frames)
+            return youtube_vos.list_videos(root, subset), load
+        case ["vip"]:
+            return vip.list_videos(root), partial(vip.load_videos, root)
+        case ["jhmdb"]:
+            return jhmdb.list_jhmdb(root), partial(jhmdb.load_jhmdb, root)
+        case _:
+            return sorted(badja.read_badja(root)), partial(badja.load_badja, root)
+
+
+def check(names: list[str], load: Load) -> tuple[int, list[str]]:
     """The number of frames, and a problem for each video that cannot be loaded."""
     frames, problems = 0, []
     for name in names:

@@ -1,9 +1,9 @@
-"""Draw where one pixel of a frame looks in a near and in a far reference frame: untrained, trained, with the prior.
+"""Draw the affinity of one pixel to a near and a far reference frame: untrained, trained, with the compactness prior.
 
     python scripts/draw_affinity.py sample --pixel 216,60 --output docs/affinity.jpg
 
-Each panel is the reference frame's part that the pixel's window covers, under the weights of a softmax over that window
-alone; the far reference's window is centred by the long-range search (docs/method.md §3).
+Each panel shows the part of the reference frame that the pixel's window covers, overlaid with the softmax over that
+window alone; the far reference's window is centred by the long-range search (docs/method.md §3).
 """
 
 import sys
@@ -12,73 +12,85 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
 from dataloaders.davis import load_sequences
-from encoders import load_encoder
+from evaluation.features import DEFAULT_CHECKPOINT, load_encoder
 from functional.color import normalised_lab
 from functional.compactness import PEAK_AT_TEST, two_gaussians
-from functional.search import expected_offset, search_dilation
-from functional.windows import displacements
-from models.inference import InferenceEncoder
+from functional.long_range_search import expected_offset, search_dilation
+from functional.tiles import displacements
+from models.folded_encoder import FoldedEncoder
 from models.liir import LIIR
-from models.protocol import Propagation
+from models.propagation import LocalProtocol
 from utils.errors import UserError, run
-from utils.options import DEFAULT_CHECKPOINT, ArgumentParser
+from utils.options import ArgumentParser
 
-STRIDE, RADIUS = 4, Propagation().radius
+STRIDE, RADIUS = 4, LocalProtocol().radius
 SIZE = 2 * RADIUS + 1
 
 
-class Place(NamedTuple):
-    """A pixel."""
+class Pixel(NamedTuple):
+    """A pixel's position."""
 
     x: int
     y: int
 
 
-def place(text: str) -> Place:
-    """The type of an option that takes a pixel, `x,y`."""
+def pixel(text: str) -> Pixel:
+    """argparse type of a pixel, `x,y`."""
     try:
-        return Place(*map(int, text.split(",")))
+        return Pixel(*map(int, text.split(",")))
     except (TypeError, ValueError) as error:
         raise ArgumentTypeError(f"{text} is not x,y") from error
 
 
 def main() -> None:
-    """Read the command line and write the picture."""
+    """Read the command line, compute the affinities, write the picture."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sequence", help="its name")
-    parser.add_argument("--pixel", type=place, required=True, metavar="X,Y", help="of the target frame")
+    parser.add_argument("sequence", help="name of the sequence")
+    parser.add_argument("--pixel", type=pixel, required=True, metavar="X,Y", help="pixel of the target frame")
     parser.add_argument("--datapath", type=Path, default=Path("data/sample"), help="DAVIS folder")
     parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="the benchmark's year")
-    parser.add_argument("--set", default="val", help="list that has the sequence")
-    parser.add_argument("--target", type=int, default=-1, help="number of the target frame; -1 is the last")
-    parser.add_argument("--resume", type=Path, default=DEFAULT_CHECKPOINT, help="checkpoint")
-    parser.add_argument("--output", type=Path, default=Path("affinity.png"), help="file for the picture")
+    parser.add_argument("--set", default="val", help="list of sequences in ImageSets")
+    parser.add_argument("--target", type=int, default=-1, help="index of the target frame; -1 is the last")
+    parser.add_argument("--resume", type=Path, default=DEFAULT_CHECKPOINT, help="checkpoint of the trained features")
+    parser.add_argument("--output", type=Path, default=Path("affinity.png"), help="picture to write")
     arguments = parser.parse_args()
     (sequence,) = load_sequences(arguments.datapath, arguments.year, arguments.set, [arguments.sequence])
-    frames, target = list(sequence.read_frames()), arguments.target
-    target = target + len(frames) if target < 0 else target
-    if not 1 <= target < len(frames):
-        raise UserError(f"--target {arguments.target}: {sequence.name} has {len(frames)} frames; the first is none")
-    height, width = frames[target].shape[:2]
-    if not (0 <= arguments.pixel.x < width and 0 <= arguments.pixel.y < height):
-        raise UserError(f"--pixel {arguments.pixel.x},{arguments.pixel.y}: not in a frame of {width}x{height}")
+    frames = list(sequence.read_frames())
+    target = require_target(arguments.target, frames, arguments.pixel)
     torch.manual_seed(0)
-    untrained = InferenceEncoder(LIIR().eval())
+    untrained = FoldedEncoder(LIIR().eval())
     trained = load_encoder(arguments.resume, torch.device("cpu"), usemomen=True)
     panels = {
         f"{what} reference, frame {number}": rows(frames, target, number, arguments.pixel, untrained, trained)
         for what, number in (("near", target - 1), ("far", 0))
     }
-    draw(frames[target], arguments.pixel, panels, arguments.output)
+    figure = draw(frames[target], arguments.pixel, panels)
+    try:
+        figure.savefig(arguments.output, dpi=100)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--output {arguments.output}: cannot be written ({error}); name a .png") from error
+    print(f"wrote {arguments.output}")
+
+
+def require_target(index: int, frames: list[np.ndarray], pixel: Pixel) -> int:
+    """The index of the target frame, negative ones counted from the end; UserError unless it has the pixel."""
+    target = index + len(frames) if index < 0 else index
+    if not 1 <= target < len(frames):
+        raise UserError(f"--target {index}: there are {len(frames)} frames; choose one after the first")
+    height, width = frames[target].shape[:2]
+    if not (0 <= pixel.x < width and 0 <= pixel.y < height):
+        raise UserError(f"--pixel {pixel.x},{pixel.y}: outside the frame of {width}x{height}")
+    return target
 
 
 class Window(NamedTuple):
@@ -89,22 +101,22 @@ class Window(NamedTuple):
     top: float
 
 
-Panels = tuple[np.ndarray, dict[str, Window]]  # a reference frame, and the windows to draw on it
+Panels = tuple[np.ndarray, dict[str, Window]]  # a reference frame, and the windows to draw on it by their titles
 Encode = Callable[[Tensor], Tensor]
 
 
 def rows(
-    frames: list[np.ndarray], target: int, reference: int, pixel: Place, untrained: Encode, trained: Encode
+    frames: list[np.ndarray], target: int, reference: int, pixel: Pixel, untrained: Encode, trained: Encode
 ) -> Panels:
-    """A reference frame, and the windows to draw on it."""
+    """The panels of one reference frame."""
     ways = {"untrained": (untrained, False), "trained": (trained, False), "trained, prior": (trained, True)}
     pair, gap = (frames[target], frames[reference]), target - reference
     windows = {name: window(encode, pair, gap, pixel, prior=prior) for name, (encode, prior) in ways.items()}
     return frames[reference], windows
 
 
-def window(encode: Encode, pair: tuple[np.ndarray, np.ndarray], gap: int, pixel: Place, *, prior: bool) -> Window:
-    """The weights of a pixel of the first frame of a pair over its window in the second, `gap` frames older."""
+def window(encode: Encode, pair: tuple[np.ndarray, np.ndarray], gap: int, pixel: Pixel, *, prior: bool) -> Window:
+    """The affinity of a pixel of the pair's first frame to its window in the second, which is `gap` frames older."""
     query, key = (encode(pad(normalised_lab(frame))[None]) for frame in pair)
     row, column = pixel.y // STRIDE, pixel.x // STRIDE
     centre = torch.tensor([column, row], dtype=torch.float32)
@@ -122,34 +134,33 @@ def window(encode: Encode, pair: tuple[np.ndarray, np.ndarray], gap: int, pixel:
 
 
 def pad(frame: Tensor) -> Tensor:
-    """Zeros right and below, to a multiple of the stride."""
+    """Zero-pad a frame [3, H, W] on the right and below to a multiple of the stride."""
     return F.pad(frame, (0, -frame.shape[2] % STRIDE, 0, -frame.shape[1] % STRIDE))
 
 
-def draw(target: np.ndarray, pixel: Place, panels: dict[str, Panels], output: Path) -> None:
-    """A row of panels for each reference frame, behind the target frame."""
-    matplotlib.use("Agg")  # draws without a screen
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(len(panels), 4, figsize=(11, 5.2), width_ratios=(1.8, 1, 1, 1), layout="constrained")
+def draw(target: np.ndarray, pixel: Pixel, panels: dict[str, Panels]) -> Figure:
+    """One row per reference frame: the target frame, then the reference's panels."""
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    axes = figure.subplots(len(panels), 4, width_ratios=(1.8, 1, 1, 1))
     for row, (name, (reference, windows)) in zip(axes, panels.items(), strict=True):
         row[0].imshow(target[..., ::-1])
         row[0].plot(pixel.x, pixel.y, "c+", markersize=14, markeredgewidth=2)
         row[0].set_title(f"a pixel of the target; right: {name}", fontsize=9)
-        for axis, (title, seen) in zip(row[1:], windows.items(), strict=True):
-            right, bottom = seen.left + SIZE * STRIDE, seen.top + SIZE * STRIDE
-            axis.imshow(reference[..., ::-1])
-            shown = (seen.weights / seen.weights.max()).numpy()
-            axis.imshow(shown, cmap="inferno", alpha=np.sqrt(shown), extent=(seen.left, right, bottom, seen.top))
-            axis.set(xlim=(seen.left, right), ylim=(bottom, seen.top))
-            axis.set_title(f"{title}: largest weight {seen.weights.max():.2g}", fontsize=9)
+        for axis, (title, window) in zip(row[1:], windows.items(), strict=True):
+            draw_window(axis, reference, title, window)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    try:
-        figure.savefig(output, dpi=100)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--output {output}: cannot be written ({error}); name a .png") from error
-    print(f"wrote {output}")
+    return figure
+
+
+def draw_window(axis: Axes, reference: np.ndarray, title: str, window: Window) -> None:
+    """The part of a reference frame that a window covers, overlaid with its weights."""
+    right, bottom = window.left + SIZE * STRIDE, window.top + SIZE * STRIDE
+    axis.imshow(reference[..., ::-1])
+    shown = (window.weights / window.weights.max()).numpy()
+    axis.imshow(shown, cmap="inferno", alpha=np.sqrt(shown), extent=(window.left, right, bottom, window.top))
+    axis.set(xlim=(window.left, right), ylim=(bottom, window.top))
+    axis.set_title(f"{title}: largest weight {window.weights.max():.2g}", fontsize=9)
 
 
 if __name__ == "__main__":

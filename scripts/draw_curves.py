@@ -1,24 +1,25 @@
-"""Draw how trainings went: the pixel loss of every run, and of its checkpoints on videos held out.
+"""Draw training curves: the pixel loss of each run, and of its checkpoints on held-out videos.
 
     python scripts/draw_curves.py results/plain results/full --output curves.png
 
-A run is a --savepath of train.py. Its logged losses are averaged over --smooth lines; the figures of
-scripts/measure_reconstruction.py are drawn too where they lie in RUN/held_out.json. A run that began with --pretrain
-is drawn from the step at which that checkpoint was.
+A run is a --savepath of train.py. Its logged losses are smoothed by a running mean of --smooth lines; the output of
+scripts/measure_reconstruction.py is drawn too if it is in RUN/held_out.json. A run that began with --pretrain is drawn
+from the step of that checkpoint on.
 """
 
 import json
 import sys
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
-from utils.checkpoint import steps_taken
+from training.files import steps_taken
+from training.log import FILE
 from utils.errors import UserError, run
-from utils.log import FILE
 from utils.options import ArgumentParser, at_least
 from utils.savepath import RECORD, read_json
 
@@ -28,22 +29,16 @@ HELD_OUT = "held_out.json"
 def main() -> None:
     """Read the command line and write the picture."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=Path, help="savepaths of trainings")
-    parser.add_argument("--smooth", type=at_least(1), default=10, help="lines of the log that a point is the mean of")
-    parser.add_argument("--output", type=Path, default=Path("curves.png"), help="file for the picture")
+    parser.add_argument("runs", nargs="+", type=Path, help="--savepath of each training")
+    parser.add_argument(
+        "--smooth", type=at_least(1), default=10, help="length of the running mean, in lines of the log"
+    )
+    parser.add_argument("--output", type=Path, default=Path("curves.png"), help="picture to write")
     arguments = parser.parse_args()
-    matplotlib.use("Agg")  # draws without a screen
-    from matplotlib import pyplot
-
-    figure, (training, held_out) = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
+    figure = Figure(figsize=(10, 3.5), layout="constrained")
+    training, held_out = figure.subplots(1, 2)
     for folder in arguments.runs:
-        steps, losses = read_losses(folder, arguments.smooth)
-        before = steps_before(folder)
-        (line,) = training.plot(before + steps, losses, label=folder.name)
-        if (folder / HELD_OUT).exists():
-            rows = read_json(folder / HELD_OUT)["checkpoints"]
-            rows = sorted((before + row["steps"], row["loss"]) for row in rows)
-            held_out.plot(*zip(*rows, strict=True), "o-", color=line.get_color(), label=folder.name)
+        draw_run(folder, arguments.smooth, training, held_out)
     training.set(title="training videos", xlabel="steps", ylabel="pixel loss")
     held_out.set(title="videos held out", xlabel="steps")
     figure.legend(*training.get_legend_handles_labels(), loc="outside right upper")
@@ -54,8 +49,19 @@ def main() -> None:
     print(f"wrote {arguments.output}")
 
 
+def draw_run(folder: Path, smooth: int, training: Axes, held_out: Axes) -> None:
+    """The training curve of a run, and in the same colour its losses on held-out videos."""
+    steps, losses = read_losses(folder, smooth)
+    before = steps_before(folder)
+    (line,) = training.plot(before + steps, losses, label=folder.name)
+    if (folder / HELD_OUT).exists():
+        rows = read_json(folder / HELD_OUT)["checkpoints"]
+        points = sorted((before + row["steps"], row["loss"]) for row in rows)
+        held_out.plot(*zip(*points, strict=True), "o-", color=line.get_color(), label=folder.name)
+
+
 def steps_before(folder: Path) -> int:
-    """Steps that led to the weights with which a run began, through all the runs whose folders are still there."""
+    """Steps trained before a run, through the chain of runs it was pretrained by, as far as their folders exist."""
     pretrained = read_json(folder / RECORD).get("pretrain") if (folder / RECORD).exists() else None
     if pretrained is None or not Path(pretrained).exists():
         return 0
@@ -63,7 +69,7 @@ def steps_before(folder: Path) -> int:
 
 
 def read_losses(folder: Path, smooth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Steps, and running means of `smooth` logged pixel losses, of half of all at most.
+    """Steps, and the running mean of the logged pixel losses over `smooth` lines, at most half of the log.
 
     UserError if the folder holds no training.
     """

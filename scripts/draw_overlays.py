@@ -1,4 +1,4 @@
-"""Draw frames of one sequence under their masks, side by side: the README's picture, or one of your own results.
+"""Draw frames of one sequence overlaid with their masks, side by side.
 
 python scripts/draw_overlays.py sample --masks data/sample/Annotations/480p --output docs/sample.jpg
 """
@@ -14,23 +14,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, f
 from dataloaders.davis import Sequence, list_predictions, load_sequences, read_ids
 from dataloaders.video import read_frame
 from utils.errors import UserError, run
-from utils.options import ArgumentParser
+from utils.options import ArgumentParser, at_least
 from utils.visualize import overlay
 
 
 def main() -> None:
     """Read the command line and write the picture."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sequence", help="its name")
+    parser.add_argument("sequence", help="name of the sequence")
     parser.add_argument("--datapath", type=Path, default=Path("data/sample"), help="DAVIS folder")
     parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="the benchmark's year")
-    parser.add_argument("--set", default="val", help="list that has the sequence")
-    parser.add_argument("--masks", type=Path, default=Path("results/sample/benchmark"), help="folder of MASKS/SEQUENCE")
-    parser.add_argument("--columns", type=int, default=4, help="frames in the picture, evenly spaced")
-    parser.add_argument("--output", type=Path, default=Path("overlays.jpg"), help="file for the picture")
+    parser.add_argument("--set", default="val", help="list of sequences in ImageSets")
+    parser.add_argument(
+        "--masks", type=Path, default=Path("results/sample/benchmark"), help="folder that holds SEQUENCE/00000.png …"
+    )
+    parser.add_argument("--columns", type=at_least(1), default=4, help="number of frames, evenly spaced")
+    parser.add_argument("--output", type=Path, default=Path("overlays.jpg"), help="picture to write")
     arguments = parser.parse_args()
-    if arguments.columns < 1:
-        parser.error(f"--columns {arguments.columns}: at least 1")
     (sequence,) = load_sequences(arguments.datapath, arguments.year, arguments.set, [arguments.sequence])
     picture = draw(sequence, arguments.masks / sequence.name, arguments.columns)
     try:
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def draw(sequence: Sequence, masks: Path, columns: int) -> np.ndarray:
-    """Evenly spaced frames under their masks, from the first to the last, RGB uint8 [H, columns * W, 3]."""
+    """Evenly spaced frames, the first to the last, overlaid with their masks: RGB uint8 [H, columns * W, 3]."""
     paths = list_predictions(masks, sequence)
     chosen = np.linspace(0, len(paths) - 1, columns).round().astype(int)
     return np.hstack(

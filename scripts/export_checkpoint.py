@@ -1,4 +1,4 @@
-"""Make a checkpoint small enough to give away: the weights of any checkpoint of ours, in half precision, and no more.
+"""Export the weights of a checkpoint alone, in half precision.
 
     python scripts/export_checkpoint.py results/stage2/checkpoint_epoch_5.pt checkpoints/mine.pt
 
@@ -16,14 +16,14 @@ from utils.checkpoint import read_state_dict, save, sha256
 from utils.errors import UserError, run
 from utils.options import ArgumentParser
 
-QUEUE = "colorizer."  # of negatives, in checkpoints of the reference implementation
+QUEUE = "colorizer."  # prefix of the queue of negatives in checkpoints of the reference implementation
 
 
 def main() -> None:
     """Read the command line and write the file."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path, help="file with a state_dict")
-    parser.add_argument("output", type=Path, help="file to write")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint to export")
+    parser.add_argument("output", type=Path, help="checkpoint to write")
     arguments = parser.parse_args()
     state = {name: value for name, value in read_state_dict(arguments.checkpoint).items() if not name.startswith(QUEUE)}
     halves = {name: value.half() if value.is_floating_point() else value.clone() for name, value in state.items()}

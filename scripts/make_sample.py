@@ -1,4 +1,4 @@
-"""Compose a small two-object clip with exact masks, in the DAVIS-2017 layout, from scikit-image's photographs.
+"""Compose a short clip of two objects with exact masks, in the DAVIS-2017 layout, from scikit-image's photographs.
 
 An astronaut (object 1) drifts through the Hubble deep field while a cup on its flying saucer (object 2) passes
 behind her head. The photographs are in the public domain or CC0 and ship with scikit-image: nothing is downloaded.
@@ -71,7 +71,7 @@ LAYERS = {
 
 
 def load(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """A layer's photograph [h, w, 3] as bytes and its alpha [h, w] between 0 and 1."""
+    """A layer's photograph, uint8 [h, w, 3], and its alpha, [h, w] in [0, 1]."""
     photograph = getattr(data, layer.photograph)()
     if layer.outline is None:
         return photograph, np.ones(photograph.shape[:2], np.float32)
@@ -85,14 +85,15 @@ def placement(layer: Layer, t: float) -> np.ndarray:
     start, end, bow = map(np.array, (layer.start, layer.end, layer.bow))
     x, y, scale, degrees = start + (end - start) * t + bow * np.sin(np.pi * t)
     matrix = cv2.getRotationMatrix2D(layer.pivot, degrees, scale * SUPERSAMPLE)
-    matrix[:, 2] += np.array((x, y)) * SUPERSAMPLE - layer.pivot
+    shift = np.array((x, y)) * SUPERSAMPLE - layer.pivot
+    matrix[:, 2] = matrix[:, 2] + shift
     return matrix
 
 
 def render(sources: Sources, t: float) -> tuple[np.ndarray, np.ndarray]:
-    """The frame [H, W, 3] and its mask [H, W] of the ids in front, both bytes, at time t in [0, 1]."""
+    """The frame, uint8 [H, W, 3], and its mask of visible ids, uint8 [H, W], at time t in [0, 1]."""
     canvas = (WIDTH * SUPERSAMPLE, HEIGHT * SUPERSAMPLE)
-    frame = np.zeros((canvas[1], canvas[0], 3), np.float32)
+    frame: np.ndarray = np.zeros((canvas[1], canvas[0], 3), np.float32)
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     for identity, (photograph, alpha) in sources.items():
         matrix = placement(LAYERS[identity], t)
@@ -105,12 +106,12 @@ def render(sources: Sources, t: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def load_all() -> Sources:
-    """All layers, by their number."""
+    """The photograph and alpha of each layer, by its object's id."""
     return {number: load(layer) for number, layer in LAYERS.items()}
 
 
 def write_sample(sources: Sources, output: Path) -> None:
-    """Write the clip's frames [H, W, 3], masks [H, W] and list of sequences below a folder."""
+    """Write the clip's frames, masks and list of sequences to a folder."""
     images, masks = (output / kind / "480p" / NAME for kind in ("JPEGImages", "Annotations"))
     sets = output / "ImageSets" / "2017"
     for folder in (images, masks, sets):
@@ -125,7 +126,7 @@ def write_sample(sources: Sources, output: Path) -> None:
 def main() -> None:
     """Read the command line and write the sample clip."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("data/sample"), help="folder the clip is written to")
+    parser.add_argument("--output", type=Path, default=Path("data/sample"), help="folder to write the clip to")
     output = parser.parse_args().output
     sources = load_all()
     try:

@@ -1,4 +1,4 @@
-"""Print the scores of finished evaluations as a table in Markdown.
+"""Print the scores of DAVIS evaluations as a Markdown table.
 
 python scripts/results_table.py results/plain results/full
 """
@@ -16,9 +16,9 @@ COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F
 
 
 def main() -> None:
-    """Read the command line and print a row for each folder."""
+    """Read the command line and print one row per evaluation."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path, help="savepaths of evaluate_davis.py")
+    parser.add_argument("folders", nargs="+", type=Path, help="--savepath of each evaluation by evaluate_davis.py")
     print("| " + " | ".join(("", *(column.removesuffix("-Mean") for column in COLUMNS))) + " |")
     print("|---" * (len(COLUMNS) + 1) + "|")
     for folder in parser.parse_args().folders:

@@ -1,4 +1,4 @@
-"""What the tests share: golden tensors, the networks they were computed with, and the folder of real video."""
+"""Fixtures that many tests use, and the option --strict-parity."""
 
 import os
 import platform
@@ -14,17 +14,15 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # share the processor's cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
-import numpy as np
 import pytest
 import torch
 
-import encoders
-from models.liir import LIIR
-from tests.builders import Outcome, evaluate, write_checkpoint, write_davis
-from tests.golden_weights import golden_state_dict
-from tests.training_runs import write_videos
-
-FIXTURES = Path(__file__).parent / "fixtures"
+from evaluation import features
+from tests.support.checkpoints import write_checkpoint
+from tests.support.commands import Outcome
+from tests.support.davis import evaluate, write_davis
+from tests.support.threads import one_thread
+from tests.support.videos import write_videos
 
 # A shell's background jobs, and what they start, ignore Ctrl-C; some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,7 +42,7 @@ def pytest_runtest_makereport(item):
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real video and of the golden tensors that rest on it."""
+    """The folder of real video, and of the golden tensors computed from it."""
     if "LIIR_SHARED" not in os.environ:
         pytest.skip("LIIR_SHARED does not name the folder of real video")
     return Path(os.environ["LIIR_SHARED"]).resolve(strict=True)
@@ -57,31 +55,24 @@ def same_rounding() -> None:
         pytest.skip("convolutions round like the golden tensors' on x86-64 with AVX2 only")
 
 
-def load_golden(name: str) -> dict[str, np.ndarray]:
-    """A portable golden file."""
-    with np.load(FIXTURES / f"{name}.npz") as arrays:
-        return dict(arrays)
+@pytest.fixture(params=["native", "sampler"])  # test_triton_kernels.py tests the third
+def backend(request) -> str:
+    """The implementation of correlation, search and attention."""
+    if request.param == "sampler":
+        pytest.importorskip("spatial_correlation_sampler", reason="run scripts/install_sampler.sh")
+    return request.param
 
 
-def golden_weights(head_scale: float, bias: np.ndarray | None = None, **heads: bool) -> dict[str, torch.Tensor]:
-    """The golden tensors' weights for a network with these heads; `bias` centres its pixel features."""
-    shapes = {name: tuple(value.shape) for name, value in LIIR(**heads).state_dict().items()}
-    state = {name: torch.as_tensor(array) for name, array in golden_state_dict(shapes, head_scale).items()}
-    if bias is not None:
-        state["post_convolution.bias"] = torch.as_tensor(bias)
-    return state
-
-
-def golden_model(head_scale: float, bias: np.ndarray | None = None) -> LIIR:
-    """The network of the golden tensors, in evaluation mode and the plain memory layout."""
-    model = LIIR()
-    model.load_state_dict(golden_weights(head_scale, bias))
-    return model.eval().requires_grad_(False)
+@pytest.fixture
+def single_thread() -> Iterator[None]:
+    """PyTorch on one thread."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory) -> Path:
-    """A checkpoint for the miniature DAVIS folders of tests/builders.py."""
+    """A checkpoint for the miniature DAVIS folders of tests/support/davis.py."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "liir.pt")
 
 
@@ -94,7 +85,7 @@ def videos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def one_model() -> Iterator[None]:
     """Loads each checkpoint once, for tests that run the evaluation many times in one process."""
-    with patch.object(encoders, "load_encoder", cache(encoders.load_encoder)):
+    with patch.object(features, "load_encoder", cache(features.load_encoder)):
         yield
 
 

@@ -1,4 +1,4 @@
-"""Several processes, or one: the only file that touches torch.distributed."""
+"""Communication of several processes, or one; the only file that imports torch.distributed."""
 
 import os
 import warnings
@@ -9,24 +9,24 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # at import it keeps the process group there is, whose threads would abort the exit
+import torch.distributed.nn  # imported later it keeps the process group, whose threads abort the exit
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.errors import UserError
 
-# PyTorch 2.15 splits the argument in two; its successors are unknown to the oldest PyTorch that is allowed.
+# PyTorch 2.15 splits the argument in two; the new ones do not exist in the oldest supported version.
 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
 
-PATIENCE = timedelta(days=1)  # with one another: an evaluation's processes meet again when the slowest is done
-LAUNCHER_ANSWERS = timedelta(minutes=1)  # torchrun's store is there before its processes are, unless it has died
-FIRST_PROCESS_ANSWERS = timedelta(minutes=30)  # where processes were started by hand or by the cluster
+COLLECTIVE_TIMEOUT = timedelta(days=1)  # an evaluation's processes wait for the slowest
+LAUNCHER_ANSWERS = timedelta(minutes=1)  # timeout of torchrun's store, which exists before its processes start
+FIRST_PROCESS_ANSWERS = timedelta(minutes=30)  # timeout without torchrun: processes may start late
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among all that run the script together."""
+    """This process and the others that run the script together."""
 
     rank: int
     size: int
@@ -34,11 +34,11 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes files and talks."""
+        """Whether this is the main process, rank 0, which writes files and messages."""
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model with gradients averaged over processes, and on several CUDA ones BatchNorm synchronised."""
+        """Wrap a model to average gradients over the processes and, on CUDA, to synchronise BatchNorm."""
         if self.size == 1:
             return model
         if self.device.type == "cuda":
@@ -47,7 +47,7 @@ class World:
         return DistributedDataParallel(model, broadcast_buffers=False)
 
     def gather(self, part: Tensor) -> Tensor:
-        """The parts of all processes in order, [B, …] -> [size * B, …]; no gradient."""
+        """Concatenate the parts of all processes in rank order, [B, …] -> [size * B, …]; no gradient."""
         if self.size == 1:
             return part
         parts = [torch.empty_like(part) for _ in range(self.size)]
@@ -55,14 +55,14 @@ class World:
         return torch.cat(parts)
 
     def share(self, costs: list[int]) -> list[int]:
-        """This process's share of so many tasks, ascending: the dearest is dealt first, to who has least so far."""
-        dealt: list[list[int]] = [[] for _ in range(self.size)]
+        """Return this process's tasks, ascending; by decreasing cost, each goes to the least loaded process."""
+        assigned: list[list[int]] = [[] for _ in range(self.size)]
         for task in sorted(range(len(costs)), key=lambda task: -costs[task]):
-            min(dealt, key=lambda tasks: sum(costs[one] for one in tasks)).append(task)
-        return sorted(dealt[self.rank])
+            min(assigned, key=lambda tasks: sum(costs[i] for i in tasks)).append(task)
+        return sorted(assigned[self.rank])
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over processes."""
+        """Return the mean over all processes."""
         if self.size == 1:
             return values
         values = values.detach().clone()
@@ -71,19 +71,19 @@ class World:
 
     @contextmanager
     def agreed(self) -> Iterator[None]:
-        """A user's error in some process, or in all, ends them all, and one of them tells it."""
-        refusal = None
+        """Make a UserError in any process end all processes; only the lowest rank with an error reports it."""
+        user_error = None
         try:
             yield
         except UserError as error:
-            refusal = error
-        first = self._first(refusal is not None)
+            user_error = error
+        first = self._first(user_error is not None)
         if first is not None:
-            raise SystemExit(2) if refusal is None or first != self.rank else refusal
+            raise SystemExit(2) if user_error is None or first != self.rank else user_error
 
     @contextmanager
     def led(self, context: AbstractContextManager) -> Iterator[None]:
-        """A context that the leading process alone enters; a user's error in entering it ends all processes."""
+        """Enter a context in the main process only; a UserError on entering it ends all processes."""
         with ExitStack() as stack:
             with self.agreed():
                 if self.leads:
@@ -91,11 +91,11 @@ class World:
             yield
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so."""
+        """Return whether the flag is set in any process."""
         return self._first(flag) is not None
 
     def _first(self, flag: bool) -> int | None:
-        """The lowest rank that says so; None if none does."""
+        """Return the lowest rank whose flag is set; None if none is."""
         if self.size == 1:
             return 0 if flag else None
         rank = torch.tensor(self.rank if flag else self.size, device=self.device)
@@ -105,9 +105,9 @@ class World:
 
 @contextmanager
 def join_world(device: torch.device, local_rank: int | None = None) -> Iterator[World]:
-    """Join the processes that torchrun or torch.distributed.launch started; alone if there are none.
+    """Join the processes that torchrun or torch.distributed.launch started, or run as a single process.
 
-    local_rank: as old launchers pass it; today's set it in the environment.
+    local_rank: from the option of old launchers; current ones set the environment variable LOCAL_RANK.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
@@ -119,19 +119,19 @@ def join_world(device: torch.device, local_rank: int | None = None) -> Iterator[
             raise UserError(f"{size} processes need a GPU each; there are {torch.cuda.device_count()}: start as many")
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
-    _meet("nccl" if device.type == "cuda" else "gloo")
+    _init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), size, device)
     finally:
         dist.destroy_process_group()
 
 
-def _meet(backend: str) -> None:
-    """The process group of all; UserError if they do not meet.
+def _init_process_group(backend: str) -> None:
+    """Initialise the process group; UserError if the processes cannot connect.
 
-    Those that torchrun has restarted (--max_restarts) meet in a place of their own: PyTorch keeps its store over
-    restarts (pytorch/pytorch#135712), and they would wait for others that have died. On several nodes the counts may
-    differ; there, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 helps.
+    After a restart by torchrun (--max_restarts), a new prefix of the store is used: PyTorch keeps the store
+    (pytorch/pytorch#135712), and the processes would wait for dead ones. On several nodes the restart counts may
+    differ; there, set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
     """
     limit = LAUNCHER_ANSWERS if dist.is_torchelastic_launched() else FIRST_PROCESS_ANSWERS
     try:
@@ -140,9 +140,9 @@ def _meet(backend: str) -> None:
         where = f"MASTER_ADDR {os.environ['MASTER_ADDR']}, MASTER_PORT {os.environ['MASTER_PORT']}"
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"{where}: {reason}; start all processes again, or choose another port") from error
-    except ValueError as error:  # a variable is missing, or is no number
-        raise UserError(f"WORLD_SIZE: is {os.environ['WORLD_SIZE']}, but {error}; start by torchrun") from error
-    store.set_timeout(PATIENCE)
+    except ValueError as error:  # an environment variable is missing or not a number
+        raise UserError(f"WORLD_SIZE: is {os.environ['WORLD_SIZE']}, but {error}; start with torchrun") from error
+    store.set_timeout(COLLECTIVE_TIMEOUT)
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if os.environ.get("GROUP_WORLD_SIZE") == "1" else "0"
-    store = dist.PrefixStore(f"restart {restarts}", store)  # type: ignore[attr-defined]  # it is documented
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    store = dist.PrefixStore(f"restart {restarts}", store)  # type: ignore[attr-defined]  # a documented class
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)

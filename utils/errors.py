@@ -1,21 +1,21 @@
-"""The user's error: a mistake in a file or a flag, told in one line.
+"""Errors of the user, such as a wrong file or flag, reported in one line.
 
-Raise `UserError` where the mistake is found; `run` catches it once per script. Anything else is a bug
-and keeps its traceback.
+Raise `UserError` where the mistake is detected; each script's `run` catches it. Any other exception is a bug and keeps
+its traceback.
 """
 
 import sys
 from collections.abc import Callable
 
-LONGEST = 2000  # characters of a line
+LONGEST = 2000  # characters in a message
 
 
 class UserError(Exception):
-    """A mistake the user can mend; its text names the file or flag, the value, the rule and the way out."""
+    """A mistake that the user can correct; its message names the file or flag, the value, the rule and a solution."""
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's main function; a user's mistake ends in one line on stderr and exit code 2."""
+    """Run a script's main function; a UserError becomes one line on stderr and exit code 2."""
     try:
         main()
     except UserError as error:
@@ -27,12 +27,12 @@ def run(main: Callable[[], None]) -> None:
 
 
 def warn(message: str) -> None:
-    """Tell the user, in one line on stderr, of something that is allowed but probably not meant."""
+    """Print a warning in one line on stderr, for input that is allowed but probably not intended."""
     sys.stderr.write(f"warning: {_one_line(message)}\n")
 
 
 def _one_line(text: str) -> str:
-    """A text that may quote any file: on one line, of a length to be read, without commands to the terminal."""
+    """Convert a text to one line of limited length, with control characters escaped, since it may quote any file."""
     line = " ".join(text.split())
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"

@@ -1,4 +1,4 @@
-"""Being asked to stop."""
+"""Handling of SIGTERM and Ctrl-C."""
 
 import signal
 from collections.abc import Iterator
@@ -6,14 +6,14 @@ from contextlib import contextmanager
 
 
 class Stop:
-    """Whether the user, or the cluster, has asked to stop: the signal's number, or 0."""
+    """The number of the signal with which the user or the cluster asked to stop, or 0."""
 
     signal: int = 0
 
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """SIGTERM and Ctrl-C set a flag, so that the step under way ends and can be saved."""
+    """Let SIGTERM and Ctrl-C only set a flag in this context, so that the current step can finish and be saved."""
     stop = Stop()
 
     def note(number: int, _: object) -> None:

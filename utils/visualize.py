@@ -1,4 +1,4 @@
-"""What people look at: indexed masks in the DAVIS colours, overlays, and videos that browsers play."""
+"""Visualisation: indexed masks with the DAVIS palette, overlays, and videos that browsers play."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ CONSTANT_RATE_FACTOR = "18"  # x264's quality: visually lossless
 
 
 def davis_palette() -> np.ndarray:
-    """The colours of the DAVIS and VOC masks, which spread an id's bits over the channels, RGB uint8 [256, 3]."""
+    """Return the palette of DAVIS and VOC masks, RGB uint8 [256, 3]; the bits of an id alternate over the channels."""
     ids = np.arange(256)[:, None]
     channels = np.arange(3)
     colours = np.sum([((ids >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8)], axis=0)
@@ -22,7 +22,7 @@ def davis_palette() -> np.ndarray:
 
 
 def write_mask(path: Path, mask: np.ndarray) -> None:
-    """Object ids, uint8 [H, W], as an indexed PNG with the DAVIS palette."""
+    """Write object ids, uint8 [H, W], as an indexed PNG with the DAVIS palette."""
     image = Image.fromarray(mask)
     image.putpalette(davis_palette().tobytes())  # turns the grey image into an indexed one, same values
     with writing(path):
@@ -30,13 +30,13 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """RGB uint8 [H, W, 3] to a file."""
+    """Write a picture, RGB uint8 [H, W, 3], to a file."""
     with writing(path):
         Image.fromarray(picture).save(path)
 
 
 def overlay(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A BGR frame [H, W, 3] under the colours of its mask [H, W], with black contours -> RGB uint8 [H, W, 3]."""
+    """Draw a mask [H, W] over a BGR frame [H, W, 3], with black contours -> RGB uint8 [H, W, 3]."""
     rgb = frame[..., ::-1]
     colours = davis_palette()[mask]
     blended = (OVERLAY_OPACITY * colours + (1 - OVERLAY_OPACITY) * rgb).astype(np.uint8)
@@ -52,14 +52,14 @@ class VideoWriter:
     """Writes RGB frames as an H.264 MP4; use as a context manager."""
 
     def __init__(self, path: Path, rate: Fraction | int = 24) -> None:
-        import av  # only those who want a video need it
+        import av  # only needed for videos
 
         self._av, self._path = av, path
         with writing(path):
             self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
         self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": CONSTANT_RATE_FACTOR})
         self._stream.pix_fmt = "yuv420p"  # the one format every browser plays
-        context = self._stream.codec_context  # what swscale converts to; unsaid, browsers take HD for BT.709
+        context = self._stream.codec_context  # as swscale converts; without it, browsers assume BT.709 for HD
         context.colorspace, context.color_primaries, context.color_trc = BT601_MATRIX, BT709, BT709
 
     def __enter__(self) -> "VideoWriter":
@@ -70,8 +70,12 @@ class VideoWriter:
             self._container.mux(self._stream.encode())
             self._container.close()
 
+    def write_overlay(self, frame: np.ndarray, mask: np.ndarray) -> None:
+        """Append a frame, BGR uint8 [H, W, 3], with its mask drawn over it, uint8 [H, W]."""
+        self.write(overlay(frame, mask))
+
     def write(self, picture: np.ndarray) -> None:
-        """Append a picture, RGB uint8 [H, W, 3]; odd sizes are extended by one row or column, as H.264 needs."""
+        """Append a picture, RGB uint8 [H, W, 3]; odd sizes are padded by one row or column, as H.264 requires."""
         height, width = picture.shape[:2]
         even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if not self._stream.codec_context.is_open:

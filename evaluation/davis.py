@@ -1,0 +1,141 @@
+"""DAVIS: scores of propagated or existing masks, result files and report (docs/method.md §9)."""
+
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dataloaders.davis import Sequence, list_predictions, read_ids
+from dataloaders.video import read_frame, require_size
+from evaluation.report import REPORT, Picture, Section, to_show, write_report
+from evaluation.run import Records
+from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scores, legacy_measure, object_summary
+from utils.device import versions
+from utils.errors import UserError
+from utils.savepath import write_csv, write_json
+from utils.visualize import overlay
+
+RECORD_KEYS = ("objects",)  # required in the record of a sequence, besides "frames"
+
+Scores = dict[int, dict[str, list[float]]]  # object -> "J", "F" -> values of frames 1 … T-1
+
+
+def find_predictions(sequences: list[Sequence], folder: Path) -> list[list[Path]]:
+    """List the predicted masks of each sequence, one file per frame; UserError if any is missing or not scored."""
+    unscored = [sequence.name for sequence in sequences if not sequence.scored]
+    if unscored:
+        raise UserError(f"--predictions: {', '.join(unscored)} cannot be scored without a true mask of every frame")
+    return [list_predictions(folder / sequence.name, sequence) for sequence in sequences]
+
+
+def score_all(sequences: list[Sequence], masks: list[list[Path]]) -> Records:
+    """Score existing masks (`find_predictions`), sequences in parallel; return the records by sequence name."""
+    try:
+        with ProcessPoolExecutor() as pool:
+            records = list(tqdm(pool.map(score_one, sequences, masks), total=len(sequences), unit="sequence"))
+    except BrokenProcessPool as error:
+        raise UserError("--predictions: a scoring process was killed, probably out of memory; free memory") from error
+    return {sequence.name: record for sequence, record in zip(sequences, records, strict=True)}
+
+
+def score_one(sequence: Sequence, masks: list[Path]) -> dict[str, Any]:
+    """Score the existing masks of one sequence, one file per frame; return its record."""
+    scores = empty_scores(sequence.first_mask())
+    for index in range(1, len(masks)):
+        mask, truth = read_ids(masks[index], binary=sequence.binary), sequence.read_mask(index)
+        require_size(masks[index], mask, truth.shape)
+        if unknown := np.setdiff1d(mask, [0, *scores]).tolist():
+            raise UserError(f"{masks[index]}: object {unknown[0]} is not in the first mask of {sequence.name}")
+        add_scores(scores, mask, truth)
+    return {"frames": len(sequence.frames), "objects": scores}
+
+
+def empty_scores(first_mask: np.ndarray) -> Scores:
+    """Return empty lists of J and F for each object of a sequence's first mask [H, W]."""
+    return {int(number): {measure: [] for measure in MEASURES} for number in np.setdiff1d(first_mask, 0)}
+
+
+def score_frame(scores: Scores, sequence: Sequence, index: int, mask: np.ndarray) -> None:
+    """Score the mask of one frame, ids [H, W], against the ground truth; UserError if their sizes differ."""
+    truth = sequence.read_mask(index)
+    require_size(sequence.masks[index], truth, mask.shape)
+    add_scores(scores, mask, truth)
+
+
+def add_scores(scores: Scores, mask: np.ndarray, truth: np.ndarray) -> None:
+    """Append J and F of each object in one mask, ids [H, W], to `scores`."""
+    for number, values in frame_scores(mask, truth, scores).items():
+        for measure, value in values.items():
+            scores[number][measure].append(value)
+
+
+def running_score(records: Records) -> str:
+    """Format J&F of the sequences scored so far, for the progress bar."""
+    objects = all_objects(records)
+    return f"J&F {100 * davis_measure(objects)['J&F-Mean']:.1f}" if objects else ""
+
+
+def all_objects(records: Records) -> list[ObjectScores]:
+    """List the scores of all objects of all sequences."""
+    return [scores for record in records.values() for scores in record["objects"].values()]
+
+
+def write_results(savepath: Path, subset: str, description: dict, records: Records) -> None:
+    """Write the official tool's two CSV files and results.json; print the scores."""
+    objects = all_objects(records)
+    results = {"arguments": description, "versions": versions(), "sequences": records}
+    propagated = [record for record in records.values() if "seconds" in record]
+    if propagated:
+        results["peak_memory"] = max(record["peak_memory"] for record in propagated)
+        frames = sum(record["frames"] for record in propagated)
+        results["seconds_per_frame"] = sum(record["seconds"] for record in propagated) / frames
+    if objects:
+        rows, official, legacy = object_rows(records), davis_measure(objects), legacy_measure(objects)
+        results |= {"official": official, "legacy": legacy}
+        write_csv(savepath / f"global_results-{subset}.csv", [official])
+        write_csv(savepath / f"per-sequence_results-{subset}.csv", rows)
+        print_scores(rows, official, legacy)
+    else:
+        print(f"no ground truth to score against: masks are in {savepath / 'benchmark'}")
+    write_json(savepath / "results.json", results)
+
+
+def write_davis_report(savepath: Path, sequences: list[Sequence], masks: list[list[Path]], records: Records) -> None:
+    """Write SAVEPATH/report.html; masks: the predicted ones, one file per frame."""
+    objects = all_objects(records)
+    summary = [{"DAVIS": "all objects", **davis_measure(objects)}] if objects else []
+    sections = (davis_section(*item, records[item[0].name]) for item in zip(sequences, masks, strict=True))
+    tables = summary, object_rows(records)
+    write_report(savepath / REPORT, "DAVIS: masks propagated from the first frame", tables, sections)
+
+
+def davis_section(sequence: Sequence, masks: list[Path], record: dict[str, Any]) -> Section:
+    """Return one sequence's report section: scores over time and worst frames."""
+    curves = {f"{m} of {number}": scores[m] for number, scores in record["objects"].items() for m in MEASURES}
+    means = np.mean(list(curves.values()), 0) if curves else []
+    pictures = [
+        Picture(caption, overlay(read_frame(sequence.frames[i]), read_ids(masks[i], binary=sequence.binary)))
+        for i, caption in to_show(len(masks), means)
+    ]
+    return Section(sequence.name, curves, first=1, pictures=pictures)
+
+
+def object_rows(records: Records) -> list[dict]:
+    """Return one row for each object, as in the official tool's table."""
+    return [
+        {"Sequence": f"{name}_{number}"} | {f"{m}-Mean": object_summary(scores)[f"{m}-Mean"] for m in MEASURES}
+        for name, record in records.items()
+        for number, scores in record["objects"].items()
+    ]
+
+
+def print_scores(rows: list[dict], official: dict[str, float], legacy: dict[str, float]) -> None:
+    """Print the scores in percent: each object, then both measures."""
+    for row in rows:
+        print(f"{row['Sequence']:<24} J {100 * row['J-Mean']:5.1f}  F {100 * row['F-Mean']:5.1f}")
+    for name, measure in (("DAVIS (official)", official), ("legacy (pooled)", legacy)):
+        figures = "  ".join(f"{key.removesuffix('-Mean')} {100 * value:.1f}" for key, value in measure.items())
+        print(f"{name:<24} {figures}")

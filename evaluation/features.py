@@ -1,0 +1,155 @@
+"""The encoder (LIIR's or the user's own) and the propagation protocol that the command line selects."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluation.user_encoder import load_user_encoder
+from functional.color import normalised_lab
+from functional.correlation import BACKENDS, require_backend
+from models.folded_encoder import FoldedEncoder
+from models.liir import LIIR, TRAINING_ONLY
+from models.propagation import (
+    PROTOCOLS,
+    LocalProtocol,
+    ObjectPropagator,
+    Propagator,
+    ReferencePolicy,
+    released_protocol,
+)
+from models.propagation.protocol import Protocol
+from utils.checkpoint import load_weights, read_state_dict, sha256
+from utils.device import describe_device
+from utils.errors import UserError, warn
+from utils.options import ArgumentParser, add_precision_options
+
+DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "liir.pt"
+REFERENCE_HELP = "references: 0 first, sixth and recent frames (default); 1 first and recent ones; 2 previous one"
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """The parsed options of `add_feature_options`."""
+
+    resume: Path
+    compact: bool
+    usemomen: bool
+    ref: int
+    encoder: str | None
+    protocol: str | None
+    device: str | None
+    backend: str
+    amp: bool
+    tf32: bool
+
+
+def add_feature_options(parser: ArgumentParser) -> None:
+    """Add the options for encoder, protocol and device; the reference implementation's keep names and defaults."""
+    parser.add_argument("--resume", type=Path, default=DEFAULT_CHECKPOINT, help="checkpoint to evaluate")
+    parser.add_argument("--compact", action="store_true", help="use the compactness prior")
+    parser.add_argument("--usemomen", action="store_true", help="the checkpoint was trained with inter-video negatives")
+    parser.add_argument("--ref", type=int, choices=[*map(int, ReferencePolicy)], default=0, help=REFERENCE_HELP)
+    parser.add_argument("--encoder", metavar="MODULE:FUNCTION", help="your own encoder, returned by FUNCTION(device)")
+    parser.add_argument("--protocol", choices=tuple(PROTOCOLS), help="default: liir, or crw with --encoder")
+    parser.add_argument("--device", help="such as cpu or cuda:1; default: CUDA if available, else the CPU")
+    parser.add_argument("--backend", choices=BACKENDS, default="native", help="implementation of local attention")
+    add_precision_options(parser)
+
+
+def feature_options(arguments: Namespace) -> FeatureOptions:
+    """Return the options of `add_feature_options` from parsed arguments."""
+    return FeatureOptions(**{field.name: getattr(arguments, field.name) for field in fields(FeatureOptions)})
+
+
+class Features(NamedTuple):
+    """An encoder and the protocol that propagates labels with its features."""
+
+    encode: Callable[[Tensor], Tensor]
+    protocol: Protocol
+    stride: int
+    prepare: Callable[[np.ndarray], Tensor]  # BGR uint8 [H, W, 3] -> input of `encode`, without the batch axis
+    backend: str
+    device: torch.device
+    identity: dict[str, str]  # device and file hashes, which with the options identify a run
+
+    def propagator(self) -> Propagator:
+        """Create a label propagator for one video."""
+        return Propagator(self.encode, self.protocol, stride=self.stride, backend=self.backend)
+
+    def objects(self, max_side: int | None = None) -> ObjectPropagator:
+        """Create a mask propagator for one video; max_side: longer side to which larger frames are downscaled."""
+        return ObjectPropagator(self.propagator(), self.prepare, max_side=max_side, device=self.device)
+
+
+def load_features(options: FeatureOptions, device: torch.device, *, soft: bool = False) -> Features:
+    """Load the encoder and protocol that the options select; soft: store soft labels in every protocol."""
+    try:
+        require_backend(options.backend, device)
+    except ValueError as error:
+        raise UserError(f"--backend {error}") from error
+    name = options.protocol or ("liir" if options.encoder is None else "crw")
+    stride, protocol = PROTOCOLS[name]
+    if isinstance(protocol, LocalProtocol):
+        policy = ReferencePolicy(options.ref)
+        protocol = released_protocol(momentum=options.usemomen, compact=options.compact, policy=policy)
+        if soft:
+            protocol = replace(protocol, soft=True, foreground_gain=1.0)
+    elif options.compact or options.ref or (options.usemomen and options.encoder is not None):
+        raise UserError(f"--protocol {name}: --usemomen, --compact and --ref require the protocol liir")
+    identity = {"device": describe_device(device)}
+    if options.encoder is None:
+        encode = load_encoder(options.resume, device, usemomen=options.usemomen, amp=options.amp)
+        identity["checkpoint_sha256"] = sha256(options.resume)
+        stride, _ = PROTOCOLS["liir"]
+        return Features(encode, protocol, stride, normalised_lab, options.backend, device, identity)
+    if options.amp:
+        raise UserError("--amp: not available with --encoder; set the precision in its function")
+    encode, identity["encoder_sha256"] = load_user_encoder(options.encoder, device)
+    stride, prepare = getattr(encode, "stride", stride), getattr(encode, "prepare", normalised_lab)
+    features = Features(encode, protocol, stride, prepare, options.backend, device, identity)
+    require_fitting(options.encoder, features)
+    return features
+
+
+def require_fitting(name: str, features: Features) -> None:
+    """Raise UserError unless the encoder maps a frame to the feature grid that its stride implies."""
+    if not callable(features.encode):
+        raise UserError(f"--encoder {name}: returned {features.encode!r}; it must return a callable encoder")
+    if not isinstance(features.stride, int) or features.stride < 1:
+        raise UserError(f"--encoder {name}: `stride` is {features.stride!r}; it must be the number of pixels per cell")
+    cells = 8, 9
+    side = [number * features.stride for number in cells]
+    with torch.inference_mode():
+        frame = features.prepare(np.zeros((*side, 3), np.uint8)).to(features.device)
+        output = features.encode(frame[None])
+    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if not (isinstance(output, Tensor) and output.ndim == 4 and (shape[0], *shape[2:]) == (1, *cells)):
+        raise UserError(
+            f"--encoder {name}: maps a frame {tuple(frame.shape)} to {shape}; at stride {features.stride} (its "
+            f"attribute `stride`, or that of --protocol) it must be [1, C, {cells[0]}, {cells[1]}]"
+        )
+
+
+def load_encoder(path: Path, device: torch.device, *, usemomen: bool, amp: bool = False) -> FoldedEncoder:
+    """Load the encoder and pixel head of a checkpoint, folded for inference; amp: in bfloat16."""
+    dtype = torch.bfloat16 if amp else torch.float32
+    return FoldedEncoder(load_network(path, usemomen=usemomen)).to(device, dtype)
+
+
+def load_network(path: Path, *, usemomen: bool) -> LIIR:
+    """Load the network of a checkpoint without its training-only parts."""
+    state = read_state_dict(path)
+    momentum = any(name.startswith("conv_semantic_k.") for name in state)
+    if usemomen and not momentum:
+        warn(f"--usemomen: {path} has no key head (conv_semantic_k), it may not be an inter-video model")
+    if momentum and not usemomen:
+        warn(f"{path} has a key head (conv_semantic_k): if it is an inter-video model, pass --usemomen")
+    model = LIIR()
+    load_weights(model, state, path, unused=TRAINING_ONLY)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,113 @@
+"""YouTube-VOS: the submission, scores if ground truth exists, and the report (docs/method.md §9)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataloaders.video import read_frame, read_mask, require_size
+from dataloaders.youtube_vos import Video, read_meta
+from evaluation.report import REPORT, Picture, Section, to_show, write_report
+from evaluation.run import Records
+from evaluation.submission import pack, validate
+from functional.metrics import MEASURES, frame_scores
+from utils.errors import UserError, warn
+from utils.savepath import write_json
+from utils.visualize import overlay
+
+RECORD_KEYS = ("objects",)  # required in the record of a video, besides "frames"
+GROUPS = 4  # J and F of seen and unseen categories
+
+Scores = dict[int, dict[str, list[float]]]  # object -> "J", "F" -> values of its expected frames except the first
+
+
+def mask_path(savepath: Path, video: Video, frame: str) -> Path:
+    """Return the output path of a frame's mask."""
+    return savepath / "Annotations" / video.name / f"{frame}.png"
+
+
+def empty_scores(video: Video) -> Scores:
+    """Return empty lists of J and F for each object of a video."""
+    return {obj.number: {measure: [] for measure in MEASURES} for obj in video.objects}
+
+
+def score_frame(scores: Scores, video: Video, frame: str, mask: np.ndarray) -> None:
+    """Append J and F of the objects that are scored in a frame: expected but not given; mask: ids [H, W]."""
+    truth = video.truth(frame)
+    require_size(video.masks / f"{frame}.png", truth, mask.shape)
+    numbers = [obj.number for obj in video.objects if frame in obj.frames[1:]]
+    for number, values in frame_scores(mask, truth, numbers).items():
+        for measure, value in values.items():
+            scores[number][measure].append(value)
+
+
+def write_results(
+    savepath: Path, description: dict[str, Any], videos: list[Video], records: Records, seen: Path, *, named: bool
+) -> dict[str, float]:
+    """Write and check submission.zip; write results.json; print and return the scores, {} without ground truth.
+
+    seen: meta.json of the training set, whose categories count as seen; named: whether the user passed --seen.
+    """
+    archive = pack(savepath, videos)
+    validate(archive, videos)
+    print(f"{archive}: complete; upload it to the evaluation server")
+    results, scores = {"arguments": description, "sequences": records}, {}
+    if all(video.scored for video in videos):
+        if not all(records[video.name]["objects"] for video in videos):
+            raise UserError(f"{savepath}: was propagated without these true masks; pass --overwrite")
+        results["scores"] = scores = youtube_vos_measure(videos, records, seen_categories(seen, named=named))
+        for name, value in scores.items():
+            print(f"{name:<9} {100 * value:.1f}")
+    write_json(savepath / "results.json", results)
+    return scores
+
+
+def write_youtube_vos_report(savepath: Path, videos: list[Video], records: Records, scores: dict[str, float]) -> None:
+    """Write SAVEPATH/report.html."""
+    sections = (_section(video, savepath, records[video.name]) for video in videos)
+    tables = [[scores]] if scores else []
+    write_report(savepath / REPORT, "YouTube-VOS: objects propagated", tables, sections)
+
+
+def _section(video: Video, savepath: Path, record: dict[str, Any]) -> Section:
+    """Return one video's report section: scores over the expected frames, and worst frames if there are scores."""
+    wanted = [frame for frame in video.frames if frame.stem in video.wanted]
+    curves = _score_curves(video, record, [frame.stem for frame in wanted])
+    means = np.ma.masked_invalid(np.array(list(curves.values()), np.float64)).mean(0).filled(np.nan) if curves else ()
+    pictures = [
+        Picture(caption, overlay(read_frame(wanted[i]), read_mask(mask_path(savepath, video, wanted[i].stem))))
+        for i, caption in to_show(len(wanted), means, first=0)
+    ]
+    return Section(video.name, curves, pictures=pictures)
+
+
+def _score_curves(video: Video, record: dict[str, Any], wanted: list[str]) -> dict[str, list[float | None]]:
+    """Return the curves of J and F of each object over the expected frames, None where it is not scored."""
+    curves = {}
+    for obj in video.objects:
+        for measure, values in record["objects"].get(str(obj.number), {}).items():
+            scores = dict(zip(obj.frames[1:], values, strict=True))
+            if scores:
+                curves[f"{measure} of {obj.number}"] = [scores.get(frame) for frame in wanted]
+    return curves
+
+
+def seen_categories(meta: Path, *, named: bool) -> set[str] | None:
+    """Read the categories of the training set; None, with a warning, if the default meta.json does not exist."""
+    if not named and not meta.exists():
+        warn(f"{meta}: no such file: seen and unseen categories are not distinguished; pass --seen")
+        return None
+    return {obj.category for objects in read_meta(meta).values() for obj in objects}
+
+
+def youtube_vos_measure(videos: list[Video], records: Records, seen: set[str] | None) -> dict[str, float]:
+    """Compute J and F of seen and unseen categories, means over objects of means over frames, and G, their mean."""
+    means: dict[str, list[float]] = {}
+    for video in videos:
+        for obj in video.objects:
+            kind = "" if seen is None else " seen" if obj.category in seen else " unseen"
+            for measure, values in records[video.name]["objects"][str(obj.number)].items():
+                if values:
+                    means.setdefault(measure + kind, []).append(float(np.mean(values)))
+    scores = {name: float(np.mean(values)) for name, values in sorted(means.items())}
+    return {"G": float(np.mean(list(scores.values()))), **scores} if len(scores) == GROUPS else scores

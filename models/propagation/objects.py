@@ -1,0 +1,89 @@
+"""Propagation of object masks: `Propagator` for frames and masks as stored in files."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from functional.color import normalised_lab
+from models.propagation.propagator import UNKNOWN, Propagator
+
+Size = tuple[int, int]  # height, width
+
+
+class PreparedFrame(NamedTuple):
+    """A frame ready for `ObjectPropagator.step`."""
+
+    pixels: Tensor  # the encoder's input, [C, h, w]
+    size: Size  # of the original frame and of its mask
+
+
+class ObjectPropagator:
+    """Propagates a mask of object ids through a video, frame by frame.
+
+    objects = ObjectPropagator(Propagator(encode, LocalProtocol()))
+    objects.step(objects.prepare(first_frame), mask)
+    for frame in frames:
+        mask = objects.step(objects.prepare(frame))
+    """
+
+    def __init__(
+        self,
+        propagator: Propagator,
+        prepare: Callable[[np.ndarray], Tensor] = normalised_lab,
+        *,
+        max_side: int | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """prepare: BGR uint8 [H, W, 3] -> encoder input [C, H, W]; max_side: larger frames are downscaled to it."""
+        self.propagator = propagator
+        self.max_side = max_side
+        self.device = device
+        self.seconds = 0.0  # spent in `step`
+        self.ids = np.zeros(1, np.uint8)  # object id of each label channel, 0 first
+        self._prepare = prepare
+
+    def prepare(self, frame: np.ndarray) -> PreparedFrame:
+        """Convert a frame, BGR uint8 [H, W, 3], to the input of `step`; stateless, so it may be called ahead."""
+        size = (frame.shape[0], frame.shape[1])
+        longest = max(size)
+        if self.max_side is not None and longest > self.max_side:
+            height, width = (max(1, round(side * self.max_side / longest)) for side in size)
+            frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        return PreparedFrame(self._prepare(frame).to(self.device), size)
+
+    def step(self, frame: PreparedFrame, given: np.ndarray | None = None) -> np.ndarray:
+        """Return the object ids in the next frame, uint8 [H, W].
+
+        given: ids of this frame, uint8 [H, W]; required for the first frame. In later frames, they add or correct
+        objects: pixels of given objects keep their ids, the others (0) are predicted.
+        """
+        started, first = time.perf_counter(), len(self.ids) == 1
+        height, width = frame.pixels.shape[-2:]
+        input_size = height, width
+        prediction = self.propagator.step(frame.pixels, None if given is None else self._labels(given, input_size))
+        mask = prediction.mask
+        if input_size != frame.size:
+            mask = self.propagator.harden(prediction.soft, input_size, enlarged=frame.size)
+        ids = self.ids[mask.cpu().numpy()]
+        self.seconds += time.perf_counter() - started
+        if given is None:
+            return ids
+        return given if first else np.where(given > 0, given, ids)
+
+    def _labels(self, given: np.ndarray, input_size: Size) -> Tensor:
+        """Convert ids to label channels, resized to the encoder's input size; new ids get new channels."""
+        first = len(self.ids) == 1
+        self.ids = np.concatenate([self.ids, np.setdiff1d(given, self.ids)])
+        channels = np.zeros(256, np.int64)
+        channels[self.ids] = np.arange(len(self.ids))
+        labels = channels[given]
+        if not first:
+            labels[given == 0] = UNKNOWN
+        if input_size != given.shape:
+            labels = cv2.resize(labels.astype(np.int16), input_size[::-1], interpolation=cv2.INTER_NEAREST)
+        return torch.from_numpy(labels.astype(np.int64))

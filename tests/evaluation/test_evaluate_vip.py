@@ -1,0 +1,89 @@
+"""VIP: frames resized to a square and classes back, one confusion matrix of all pixels, and --without_first."""
+
+import csv
+import json
+import sys
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+import evaluate_vip
+from dataloaders.vip import CLASSES
+from tests.support.commands import require_refusal, require_same_when_sharded, require_success
+from tests.support.images import read_pixels
+from tests.support.vip import FEATURES, SIZE, classes, evaluate, kinds, write_set
+from utils.visualize import write_mask
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_set(tmp_path)
+
+
+@pytest.mark.parametrize("without_first", [False, True])
+def test_the_score_is_that_of_all_pixels(without_first, root):
+    out = require_success(evaluate(root, *(["--without_first"] if without_first else []), "--report"))
+    both, union = np.zeros(len(CLASSES)), np.zeros(len(CLASSES))
+    for video in ("a", "b"):
+        for index in range(without_first, 4):
+            truth = classes(kinds(index, video))
+            mask = read_pixels(root / "results" / "masks" / video / f"{index:012d}.png")
+            assert mask.shape == SIZE
+            for number in range(len(CLASSES)):
+                both[number] += ((mask == number) & (truth == number)).sum()
+                union[number] += ((mask == number) | (truth == number)).sum()
+    ious = {name: both[i] / union[i] for i, name in enumerate(CLASSES) if union[i]}
+    assert len(ious) == 3
+    results = json.loads((root / "results" / "results.json").read_text())
+    assert results["mIoU"] == pytest.approx(np.mean(list(ious.values())))
+    assert 0.6 < results["mIoU"] < 1
+    assert results["first_frame_counts"] is not without_first
+    assert f"mIoU {100 * results['mIoU']:.1f}, with{'out' if without_first else ''} the first frames" in out
+    with (root / "results" / "classes.csv").open() as file:
+        rows = {row["Class"]: float(row["IoU"]) for row in csv.DictReader(file)}
+    assert rows == pytest.approx(ious)
+    assert (root / "results" / "report.html").read_text().count("<figure>") == 2 * 3
+
+
+def test_the_switch_needs_no_new_run(root):
+    require_success(evaluate(root))
+    record = root / "results" / "sequences" / "a.json"
+    before = record.stat().st_mtime_ns
+    require_success(evaluate(root, "--without_first"))
+    assert record.stat().st_mtime_ns == before
+
+
+def test_pixels_of_no_class_do_not_count(root):
+    """Pixels of value 255, in the first frame and in a later one."""
+    require_success(evaluate(root))
+    before = json.loads((root / "results" / "sequences" / "b.json").read_text())
+    for index in (0, 2):
+        path = root / "Annotations" / "Category_ids" / "b" / f"{index:012d}.png"
+        mask = classes(kinds(index, "b"))
+        mask[:6, :10] = 255  # background else
+        write_mask(path, mask)
+    require_success(evaluate(root, "--overwrite", "--report"))
+    after = json.loads((root / "results" / "sequences" / "b.json").read_text())
+    for part in ("first", "later"):
+        assert np.sum(before[part]) - np.sum(after[part]) == 60
+        assert before[part][0][0] - after[part][0][0] == 60
+
+
+def test_default_size():
+    with patch.object(sys, "argv", ["evaluate_vip.py"]):
+        assert evaluate_vip.parse_arguments().size == 560
+
+
+@pytest.mark.soak
+def test_two_processes_write_what_one_writes(root):
+    require_same_when_sharded(evaluate_vip.__file__, root, "--datapath", root, "--report", *FEATURES)
+
+
+def test_bad_data(root):
+    require_refusal(evaluate(root, "--videos", "none"), "--videos none")
+    mask = root / "Annotations" / "Category_ids" / "b" / "000000000002.png"
+    mask.unlink()
+    require_refusal(evaluate(root), mask, "no such file")
+    (root / "lists" / "val_videos.txt").unlink()
+    require_refusal(evaluate(root), "val_videos.txt")

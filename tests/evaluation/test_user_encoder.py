@@ -1,0 +1,102 @@
+"""User-supplied encoders, --encoder module:function."""
+
+import importlib
+import sys
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from tests.support.commands import Outcome, require_refusal, require_success
+from tests.support.davis import evaluate, write_davis
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--encoder", "nowhere:function"], "--encoder nowhere:function"),
+        (["--encoder", "tests.support.features:nothing"], "--encoder tests.support.features:nothing"),
+        (["--encoder", "tests.features"], "module:function"),
+        (["--encoder", "tests.support.features:nothing_to_call"], "None"),
+        (["--encoder", "tests.support.features:other_stride"], "stride 8"),
+        (["--encoder", "tests.support.features:pair_of_strides"], "(8, 8)"),
+        (["--encoder", "tests.support.features:tokens"], "(1, 288, 17)"),
+        (["--encoder", "tests.support.features:kinds", "--amp"], "--amp"),
+        (["--encoder", "tests.support.features:kinds", "--compact"], "--protocol crw"),
+        (["--encoder", "tests.support.features:kinds", "--protocol", "other"], "--protocol"),
+    ],
+)
+def test_encoders_that_cannot_be_used(options, told, tmp_path):
+    data = write_davis(tmp_path / "davis")
+    require_refusal(evaluate(*options, "--datapath", data, "--savepath", tmp_path / "results"), told)
+
+
+def test_a_changed_encoder_is_another_run(tmp_path, monkeypatch):
+    """A change of its source or weights is refused; modules that it imports when called are found."""
+    data = write_davis(tmp_path / "davis")
+    monkeypatch.chdir(tmp_path)
+    source = """
+import torch
+def make(device):
+    import helper_of_mine
+    torch.manual_seed(SEED)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, 8))
+"""
+    (tmp_path / "helper_of_mine.py").write_text("")
+    command = "--encoder", "net_of_mine:make", "--datapath", data, "--savepath", tmp_path / "results"
+
+    def run(seed: int, more: str = "") -> Outcome:
+        (tmp_path / "net_of_mine.py").write_text(source.replace("SEED", str(seed)) + more)
+        for name in ("net_of_mine", "helper_of_mine"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        with torch.random.fork_rng(devices=[]), patch.object(sys, "dont_write_bytecode", True):
+            return evaluate(*command)
+
+    require_success(run(0))
+    require_success(run(0))
+    require_refusal(run(1), "encoder_sha256")
+    require_refusal(run(0, "# changed"), "encoder_sha256")
+
+
+VISION_TRANSFORMER = """
+import torch
+from models.layers import PATCH
+from utils import trunc_normal_
+
+
+class VisionTransformer(torch.nn.Module):
+    stride = PATCH
+
+    def __init__(self):
+        super().__init__()
+        self.projection = torch.nn.Conv2d(3, 8, PATCH, PATCH)
+        trunc_normal_(self.projection.weight)
+
+    def forward(self, frames):
+        return self.projection(frames)
+
+
+def vit(device):
+    from utils import trunc_normal_ as the_same_function
+
+    assert the_same_function is trunc_normal_
+    return VisionTransformer().to(device)
+"""
+
+
+def test_an_encoder_s_own_modules_named_like_packages_of_ours(tmp_path, monkeypatch):
+    """As in DINO's repository, whose vision_transformer.py says `from utils import trunc_normal_`."""
+    folder = tmp_path / "dino"
+    (folder / "models").mkdir(parents=True)
+    (folder / "vision_transformer.py").write_text(VISION_TRANSFORMER)
+    (folder / "utils.py").write_text("from torch.nn.init import trunc_normal_\n")
+    (folder / "models" / "__init__.py").write_text("")
+    (folder / "models" / "layers.py").write_text("PATCH = 16\n")
+    data = write_davis(tmp_path / "davis")
+    monkeypatch.chdir(folder)
+    ours = {name: sys.modules[name] for name in ("utils", "utils.errors", "models", "models.liir")}
+    options = "--encoder", "vision_transformer:vit", "--protocol", "dino", "--datapath", data
+    require_success(evaluate(*options, "--savepath", tmp_path / "results"))
+    assert {name: sys.modules[name] for name in ours} == ours
+    assert "models.layers" not in sys.modules

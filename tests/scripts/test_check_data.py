@@ -1,0 +1,53 @@
+"""Checking downloaded data: complete data is counted; for missing or misplaced data it says what to do."""
+
+import shutil
+
+import pytest
+
+from dataloaders.layout import LAYOUTS
+from scripts import check_data
+from tests.support.commands import Outcome, require_refusal, require_success, run_script
+from tests.support.davis import mask_path, write_davis
+
+
+def check(*arguments: object) -> Outcome:
+    return run_script(check_data, *arguments)
+
+
+@pytest.fixture
+def davis(tmp_path):
+    return write_davis(tmp_path / "DAVIS", ("bear", "cow"))
+
+
+def test_what_is_right_is_counted(davis):
+    assert require_success(check("davis", davis)) == "2 videos (the whole set has 30), 6 frames: all there\n"
+
+
+def test_each_video_that_cannot_be_used_is_named(davis):
+    mask_path(davis, "bear", 0).unlink()
+    shutil.rmtree(davis / "JPEGImages" / "480p" / "cow")
+    outcome = check("davis", davis)
+    require_refusal(outcome, davis, "2 of 2 videos")
+    first, second = outcome.stdout.splitlines()
+    assert first.startswith("bear: ") and "00000.png" in first
+    assert second.startswith("cow: ") and "no such folder" in second
+
+
+def test_misplaced_folders_are_found(davis):
+    require_refusal(check("davis", davis.parent), f"pass --datapath {davis}")
+    require_refusal(check("davis", davis / "JPEGImages"), f"pass --datapath {davis}")
+    shutil.move(davis, davis.parent / "deep" / "deeper")
+    require_refusal(check("davis", davis.parent), davis.parent / "deep" / "deeper")
+
+
+def test_what_is_missing_is_told_with_where_to_get_it(davis):
+    (davis / "JPEGImages" / "480p").rename(davis / "JPEGImages" / "Full-Resolution")
+    require_refusal(check("davis", davis), "JPEGImages/480p", "Full-Resolution", "davischallenge.org")
+    (davis.parent / "valid.zip").touch()
+    require_refusal(check("youtube-vos", davis.parent), "valid/meta.json", "unpack valid.zip")
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_benchmark_tells_what_it_needs(name, tmp_path):
+    require_refusal(check(name, tmp_path / "none"), "no such folder", LAYOUTS[name].source)
+    require_refusal(check(name, tmp_path), "is missing", LAYOUTS[name].source)

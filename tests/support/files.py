@@ -1,0 +1,27 @@
+"""The content of folders, and damaged files."""
+
+import re
+from pathlib import Path
+
+
+def halve(path: Path) -> None:
+    """Keep the first half of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def become_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The content of every file below a folder but the lock, by its relative path."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def timeless(folder: Path) -> dict[str, bytes]:
+    """What an evaluation has written, without times and memory, by its relative path."""
+    contents = {name: content for name, content in files(folder).items() if not name.endswith(".zip")}
+    return {name: re.sub(rb'"(seconds\w*|peak_memory)": [\d.e-]+', b"", content) for name, content in contents.items()}
