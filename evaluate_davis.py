@@ -24,7 +24,7 @@ from evaluation.report import REPORT, add_report_option
 from evaluation.run import open_run
 from utils.background import in_background, read_ahead
 from utils.device import peak_memory
-from utils.errors import run
+from utils.errors import run_main
 from utils.options import ArgumentParser, add_savepath_options, comma_separated, json_values
 from utils.savepath import open_savepath
 from utils.visualize import VideoWriter, write_mask
@@ -113,4 +113,4 @@ def mask_paths(savepath: Path, sequence: Sequence) -> list[Path]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -17,7 +17,7 @@ from evaluation.report import REPORT, add_report_option
 from evaluation.run import open_run
 from functional.keypoints import heat_maps, joint_positions
 from utils.background import read_ahead
-from utils.errors import run
+from utils.errors import run_main
 from utils.options import ArgumentParser, add_savepath_options, at_least, comma_separated
 
 OUTPUTS = ("sequences", "joints.csv", "results.json", REPORT)
@@ -36,6 +36,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=at_least(16), default=320, help="frames are resized to SIZE x SIZE pixels")
     parser.add_argument("--with_first", action="store_true", help="also score the first frame, which is given")
     parser.add_argument("--all_joints", action="store_true", help="count lost joints as wrong instead of ignoring them")
+    parser.add_argument(
+        "--box",
+        choices=("found", "annotated"),
+        default="found",
+        help="distances are relative to the box of the true joints whose prediction is not lost, or of all true joints",
+    )
     add_savepath_options(parser, default="results/jhmdb")
     return parser.parse_args()
 
@@ -45,12 +51,12 @@ def main() -> None:
     arguments = parse_arguments()
     videos = LOADERS[arguments.layout](arguments.datapath, arguments.videos)
     same = {name: getattr(arguments, name) for name in SAME_RUN}
-    features, savepath, overwrite = feature_options(arguments), arguments.savepath, arguments.overwrite
-    with open_run(features, savepath, same, OUTPUTS, RECORD_KEYS, overwrite=overwrite, soft=True) as run:
+    options, savepath, overwrite = feature_options(arguments), arguments.savepath, arguments.overwrite
+    with open_run(options, savepath, same, OUTPUTS, RECORD_KEYS, overwrite=overwrite, soft=True) as run:
         for video in run.unfinished(videos):
             run.keep(video, propagate_one(video, run.features, run.bar, size=arguments.size))
         if run.is_main:
-            records, counted = run.records(videos), Counted(arguments.with_first, arguments.all_joints)
+            records, counted = run.records(videos), Counted(arguments.with_first, arguments.all_joints, arguments.box)
             tables = write_results(savepath, run.description, videos, records, counted)
             if arguments.report:
                 write_joints_report(savepath, videos, records, counted, tables)
@@ -58,10 +64,10 @@ def main() -> None:
 
 def propagate_one(video: Video, features: Features, bar: tqdm, *, size: int) -> dict[str, Any]:
     """Propagate the heat maps of one video; return its record: frames, predicted joints in pixels [T, J, 2]."""
-    propagator, grid = features.propagator(), -(-size // features.stride)
+    propagator = features.propagator()
     height, width = video.frame_size
     cell_size = np.array([width, height]) / size * features.stride  # in pixels of the original frame
-    first = heat_maps(torch.from_numpy((video.joints[0] / cell_size).astype(np.float32)), grid, grid)
+    first = heat_maps(torch.from_numpy((video.joints[0] / cell_size).astype(np.float32)), *features.grid(size))
     predicted = []
     for index, frame in enumerate(read_ahead(map(features.prepare, read_squeezed(video.frames, size)))):
         soft = propagator.step(frame.to(features.device), None if index else first).soft
@@ -73,4 +79,4 @@ def propagate_one(video: Video, features: Features, bar: tqdm, *, size: int) -> 
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -22,7 +22,7 @@ from evaluation.vip import (
     write_vip_report,
 )
 from utils.background import in_background, read_ahead
-from utils.errors import run
+from utils.errors import run_main
 from utils.options import ArgumentParser, add_savepath_options, at_least, comma_separated
 from utils.visualize import write_mask
 
@@ -48,8 +48,8 @@ def main() -> None:
     arguments = parse_arguments()
     videos = load_videos(arguments.datapath, arguments.videos)
     same = {name: getattr(arguments, name) for name in SAME_RUN}
-    features, savepath, overwrite = feature_options(arguments), arguments.savepath, arguments.overwrite
-    with open_run(features, savepath, same, OUTPUTS, RECORD_KEYS, overwrite=overwrite) as run:
+    options, savepath, overwrite = feature_options(arguments), arguments.savepath, arguments.overwrite
+    with open_run(options, savepath, same, OUTPUTS, RECORD_KEYS, overwrite=overwrite) as run:
         for video in run.unfinished(videos):
             run.keep(video, propagate_one(video, run.features, savepath, run.bar, size=arguments.size))
         if run.is_main:
@@ -64,12 +64,13 @@ def propagate_one(video: Video, features: Features, savepath: Path, bar: tqdm, *
 
     Returns its record: frames, seconds, confusion matrices, mean IoU of each frame but the first.
     """
-    objects, counts, given = features.objects(), empty_counts(video), video.given()
+    objects, counts, given = features.without_resizing().objects(), empty_counts(video), video.given()
     first = resize_nearest(given, (size, size))
     with in_background() as submit:
         frames = read_ahead(objects.prepare(frame) for frame in read_squeezed(video.frames, size))
         for index, frame in enumerate(frames):
-            mask = resize_nearest(objects.step(frame, None if index else first), given.shape)
+            predicted = objects.step(frame, None if index else first)
+            mask = resize_nearest(predicted, given.shape) if index else given
             submit(write_mask, mask_path(savepath, video, index), mask)
             submit(score_frame, counts, video, index, mask)
             bar.update()
@@ -77,4 +78,4 @@ def propagate_one(video: Video, features: Features, savepath: Path, bar: tqdm, *
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from dataloaders.video import read_frames
 from dataloaders.youtube_vos import META, Video, load_videos
-from evaluation.features import Features, add_feature_options, feature_options
+from evaluation.features import Features, add_feature_options, feature_options, require_native_frames
 from evaluation.report import REPORT, add_report_option
 from evaluation.run import open_run
 from evaluation.youtube_vos import (
@@ -20,7 +20,7 @@ from evaluation.youtube_vos import (
     write_youtube_vos_report,
 )
 from utils.background import in_background, read_ahead
-from utils.errors import run
+from utils.errors import run_main
 from utils.options import ArgumentParser, add_savepath_options, at_least, comma_separated
 from utils.visualize import write_mask
 
@@ -48,8 +48,9 @@ def main() -> None:
     arguments = parse_arguments()
     videos = load_videos(arguments.datapath, arguments.subset, arguments.videos, all_frames=arguments.all_frames)
     same = {name: getattr(arguments, name) for name in SAME_RUN}
-    features, savepath, overwrite = feature_options(arguments), arguments.savepath, arguments.overwrite
-    with open_run(features, savepath, same, OUTPUTS, RECORD_KEYS, overwrite=overwrite) as run:
+    options, savepath, overwrite = feature_options(arguments), arguments.savepath, arguments.overwrite
+    require_native_frames(options, arguments.max_side)
+    with open_run(options, savepath, same, OUTPUTS, RECORD_KEYS, overwrite=overwrite) as run:
         for video in run.unfinished(videos):
             run.keep(video, propagate_one(video, run.features, savepath, run.bar, max_side=arguments.max_side))
         if run.is_main:
@@ -80,4 +81,4 @@ def propagate_one(
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

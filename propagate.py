@@ -26,12 +26,18 @@ from dataloaders.video import (
     read_video,
     require_size,
 )
-from evaluation.features import DEFAULT_CHECKPOINT, add_feature_options, feature_options, load_features
+from evaluation.features import (
+    DEFAULT_CHECKPOINT,
+    add_feature_options,
+    feature_options,
+    load_features,
+    require_native_frames,
+)
 from models.propagation import NonFiniteFeaturesError, ObjectPropagator
 from utils.background import in_background, read_ahead
 from utils.checkpoint import sha256
 from utils.device import select_device
-from utils.errors import UserError, run, warn
+from utils.errors import UserError, run_main, warn
 from utils.options import ArgumentParser, add_savepath_options, at_least, json_values
 from utils.savepath import open_savepath
 from utils.visualize import VideoWriter, write_mask
@@ -84,7 +90,8 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.rate and arguments.rate > MAX_RATE:
         parser.error(f"--rate {arguments.rate}: must be at most {MAX_RATE} frames per second")
     if arguments.encoder is None and arguments.resume.resolve() == DEFAULT_CHECKPOINT:
-        arguments.usemomen = arguments.compact = True  # as the default checkpoint was trained
+        arguments.usemomen = True  # as the default checkpoint was trained
+        arguments.compact = arguments.protocol in (None, "liir")
     return arguments
 
 
@@ -92,11 +99,12 @@ def main() -> None:
     """Propagate the masks, and write masks and overlay."""
     arguments = parse_arguments()
     masks, options = {mask.frame: mask.path for mask in arguments.mask}, feature_options(arguments)
+    require_native_frames(options, arguments.max_side)
     source = open_source(arguments.video, masks)
     require_masks(masks, source.size)
     features = load_features(options, select_device(options.device, tf32=options.tf32))
     same = json_values({**vars(options), **{name: getattr(arguments, name) for name in SAME_RUN}})
-    same["mask"] = {str(frame): sha256(path) for frame, path in masks.items()}
+    same |= {**features.identity, "mask": {str(frame): sha256(path) for frame, path in masks.items()}}
     savepath, rate = arguments.savepath, Fraction(arguments.rate) if arguments.rate else source.rate
     with open_savepath(savepath, same, outputs=OUTPUTS, overwrite=arguments.overwrite):
         try:
@@ -154,4 +162,4 @@ def given_labels(masks: dict[int, Path], index: int, frame: np.ndarray) -> np.nd
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

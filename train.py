@@ -18,7 +18,7 @@ from training.step import Recipe, Training
 from utils.checkpoint import sha256
 from utils.device import select_device
 from utils.distributed import join_world
-from utils.errors import UserError, run, warn
+from utils.errors import UserError, run_main, warn
 from utils.options import ArgumentParser, add_precision_options, add_savepath_options, at_least, json_values
 from utils.savepath import open_savepath
 from utils.signals import Stop, stop_signals
@@ -38,7 +38,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pretrain", type=Path, help="initialise the weights from this checkpoint")
     parser.add_argument("--epochs", type=at_least(1), default=30, help="number of epochs")
     parser.add_argument("--steps", type=at_least(1), help="stop after this many steps, if not earlier")
-    parser.add_argument("--lr", type=at_least(0, float), default=1e-4, help="initial learning rate")
+    parser.add_argument(
+        "--lr", type=at_least(0, float), default=1e-4, help="base learning rate, which the schedule multiplies"
+    )
     parser.add_argument("--bsize", type=at_least(1), default=12, help="batch size of all processes together")
     parser.add_argument("--factor", type=at_least(1), default=80, help="size of the queue of negatives, in batches")
     parser.add_argument("--semantic", action="store_true", help="region reconstruction")
@@ -80,14 +82,16 @@ def main() -> None:
         with world.led(lock), stop_signals() as stop:
             resume(training, arguments.savepath / LAST, arguments.resume)
             started, every = training.progress.steps, (arguments.log_every, arguments.save_every)
-            with closing(TrainingFiles(arguments.savepath, training, *every)) as files:
+            with world.agreed():
+                files = TrainingFiles(arguments.savepath, training, *every)
+            with closing(files):
                 for batch in batches_until(end, training, videos, arguments.datapath, workers=workers):
                     with world.agreed():
                         losses = take_step(training, batch, files)
-                        training.progress.count(batch.steps)
+                        training.progress.end_epoch_if_complete(batch.steps)
                         files.after_step(batch, losses, end.steps_left(training.progress, batch.steps))
                     end_if_asked(stop, training, files)
-                if training.progress.steps > started:  # otherwise leave the files unchanged
+                if training.progress.steps > started or files.weights_missing():  # else leave the files unchanged
                     with world.agreed():
                         files.finish()
 
@@ -138,4 +142,4 @@ def identity(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -18,7 +18,7 @@ from benchmarks.measure import Work, medians, parser, show, write
 from functional.attention import attend
 from functional.correlation import correlate
 from functional.long_range_search import expected_offset
-from utils.errors import run
+from utils.errors import run_main
 
 RADIUS, CHANNELS, HEIGHT, WIDTH = 14, 64, 120, 214
 LIMIT = "the products alone"
@@ -107,4 +107,4 @@ def sampler_installed() -> bool:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -25,7 +25,7 @@ from models.folded_encoder import FoldedEncoder
 from models.liir import LIIR
 from models.propagation import LocalProtocol, ObjectPropagator, Propagator
 from utils.background import read_ahead
-from utils.errors import run
+from utils.errors import run_main
 from utils.options import ArgumentParser
 from utils.visualize import write_mask
 
@@ -104,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -20,7 +20,7 @@ from evaluation.features import DEFAULT_CHECKPOINT, load_encoder
 from functional.color import to_rgb
 from models.folded_encoder import FoldedEncoder
 from models.propagation import Propagator
-from utils.errors import run
+from utils.errors import run_main
 from utils.savepath import read_json
 from utils.visualize import write_mask, write_picture
 
@@ -122,4 +122,4 @@ def load(checkpoint: Path) -> FoldedEncoder:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -18,7 +18,7 @@ from benchmarks.measure import Work, medians, parser, show, write
 from benchmarks.propagation import sample_clip
 from dataloaders.davis import load_sequences
 from functional.metrics import BOUNDARY_TOLERANCE, boundary, boundary_f, jaccard
-from utils.errors import run
+from utils.errors import run_main
 
 WHOLE = "J and F by dilating whole masks"
 LATER = 3  # frames between the two masks that are compared
@@ -88,4 +88,4 @@ def pairs_of(datapath: Path) -> Iterator[Pair]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

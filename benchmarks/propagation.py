@@ -24,7 +24,7 @@ from models import folded_encoder
 from models.folded_encoder import FoldedEncoder
 from models.propagation import Propagator, released_protocol
 from scripts import make_sample
-from utils.errors import run
+from utils.errors import run_main
 
 HEIGHT, WIDTH = 480, 854
 Encode = Callable[[Tensor], Tensor]
@@ -137,4 +137,4 @@ def many_objects(height: int = HEIGHT, width: int = WIDTH) -> Tensor:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -22,7 +22,7 @@ from dataloaders.training_pairs import FRAME_SIZE, Pair, load_batches
 from functional.color import normalised_lab
 from training.step import Recipe, Training
 from utils.distributed import World
-from utils.errors import run
+from utils.errors import run_main
 
 NEGATIVES = 960
 PLAIN = "stage 1"
@@ -142,4 +142,4 @@ def read_pairs(pairs: list[Pair]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

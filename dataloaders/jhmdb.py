@@ -49,7 +49,7 @@ def list_jhmdb(root: Path) -> list[str]:
         raise UserError(f"{root / 'splits'}: contains no CLASS_test_split1.txt; check --datapath")
     listed = []
     for path in lists:
-        rows = [line.split() for line in read_list(path, way_out="check --datapath", plain=False)]
+        rows = [line.split() for line in read_list(path, way_out="check --datapath")]
         if any(len(row) != 2 or row[1] not in MARKS for row in rows):
             raise UserError(f"{path}: a line must be a video's name and one of {', '.join(MARKS)}; replace it")
         for name in (name for row in rows for name in (row[0], Path(row[0]).stem)):

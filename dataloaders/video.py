@@ -128,13 +128,13 @@ def read_video(path: Path) -> tuple[Iterator[np.ndarray], tuple[int, int], int |
     return frames(), first.shape[:2], int(count) if count > 0 else None, rate or Fraction(USUAL_RATE)
 
 
-def read_list(path: Path, *, way_out: str, plain: bool = True) -> list[str]:
-    """Read the lines of a list of videos, without duplicates; plain: each must be the plain name of a folder."""
+def read_list(path: Path, *, way_out: str) -> list[str]:
+    """Read the lines of a list of videos, without duplicates; each must be the plain name of a folder."""
     lines = read_text(path, way_out=way_out).splitlines()
     names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not names:
         raise UserError(f"{path}: the list of sequences is empty")
-    for name in names if plain else ():
+    for name in names:
         require_plain(path, name)
     return names
 

@@ -78,13 +78,35 @@ class Features(NamedTuple):
     device: torch.device
     identity: dict[str, str]  # device and file hashes, which with the options identify a run
 
+    def grid(self, side: int) -> tuple[int, int]:
+        """Return the rows and columns of the feature grid of a frame of side × side pixels."""
+        if self.protocol.padded:
+            return -(-side // self.stride), -(-side // self.stride)
+        with torch.inference_mode():
+            frame = self.prepare(np.zeros((side, side, 3), np.uint8)).to(self.device)
+            _, _, rows, columns = self.encode(frame[None]).shape
+        return rows, columns
+
     def propagator(self) -> Propagator:
         """Create a label propagator for one video."""
         return Propagator(self.encode, self.protocol, stride=self.stride, backend=self.backend)
 
+    def without_resizing(self) -> "Features":
+        """Return the same with frames at the size they have, whatever the protocol says."""
+        if isinstance(self.protocol, LocalProtocol):
+            return self
+        return self._replace(protocol=replace(self.protocol, short_side=None))
+
     def objects(self, max_side: int | None = None) -> ObjectPropagator:
         """Create a mask propagator for one video; max_side: longer side to which larger frames are downscaled."""
         return ObjectPropagator(self.propagator(), self.prepare, max_side=max_side, device=self.device)
+
+
+def require_native_frames(options: FeatureOptions, max_side: int | None) -> None:
+    """Raise UserError if --max_side is set for a protocol that resizes frames by a rule of its own."""
+    native = 480, 854
+    if max_side is not None and PROTOCOLS[options.protocol or "liir"][1].frame_size(*native) != native:
+        raise UserError(f"--max_side: --protocol {options.protocol} resizes frames by a rule of its own; leave it out")
 
 
 def load_features(options: FeatureOptions, device: torch.device, *, soft: bool = False) -> Features:
@@ -95,13 +117,15 @@ def load_features(options: FeatureOptions, device: torch.device, *, soft: bool =
         raise UserError(f"--backend {error}") from error
     name = options.protocol or ("liir" if options.encoder is None else "crw")
     stride, protocol = PROTOCOLS[name]
-    if isinstance(protocol, LocalProtocol):
+    if name == "liir":
         policy = ReferencePolicy(options.ref)
         protocol = released_protocol(momentum=options.usemomen, compact=options.compact, policy=policy)
-        if soft:
-            protocol = replace(protocol, soft=True, foreground_gain=1.0)
-    elif options.compact or options.ref or (options.usemomen and options.encoder is not None):
-        raise UserError(f"--protocol {name}: --usemomen, --compact and --ref require the protocol liir")
+    elif options.compact or options.ref:
+        raise UserError(f"--protocol {name}: --compact and --ref require the protocol liir; leave them out")
+    if options.usemomen and options.encoder is not None and name != "liir":
+        raise UserError("--usemomen: is for LIIR's checkpoints and protocol; leave it out with --encoder")
+    if soft and isinstance(protocol, LocalProtocol):
+        protocol = replace(protocol, soft=True, foreground_gain=1.0)
     identity = {"device": describe_device(device)}
     if options.encoder is None:
         encode = load_encoder(options.resume, device, usemomen=options.usemomen, amp=options.amp)

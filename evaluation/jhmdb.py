@@ -24,12 +24,13 @@ class Counted(NamedTuple):
 
     with_first: bool  # the first frame, whose joints are given
     all_joints: bool  # lost joints, as wrong
+    box: str  # of which true joints: "found", those whose prediction is not lost, or "annotated", all
 
     def in_words(self) -> str:
         """Describe the settings for the line below the scores."""
         first = "counted" if self.with_first else "not counted"
         lost = "count as wrong" if self.all_joints else "do not count"
-        box = "the box of a frame's true joints"
+        box = "the box of a frame's true joints" + (" whose prediction is not lost" if self.box == "found" else "")
         return f"first frames {first}; joints that are lost {lost}; distances by 0.6 of the diagonal of {box}"
 
 
@@ -41,7 +42,8 @@ def distances_of(video: Video, found: np.ndarray, counted: Counted) -> np.ndarra
     scored = ~np.isnan(video.joints).any(2) & ~np.isnan(video.joints[0]).any(1)
     if not counted.all_joints:
         scored &= ~np.isnan(found).any(2)
-    distances = np.where(scored, normalised_distances(found, video.joints), np.nan)
+    distances = normalised_distances(found, video.joints, box_of_all=counted.box == "annotated")
+    distances = np.where(scored, distances, np.nan)
     return distances[0 if counted.with_first else 1 :]
 
 

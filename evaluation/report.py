@@ -51,7 +51,7 @@ class Section:
 
 
 def add_report_option(parser: argparse.ArgumentParser) -> None:
-    """Whether the page is written."""
+    """Add the option --report."""
     parser.add_argument("--report", action="store_true", help="also write report.html: scores over time, worst frames")
 
 

@@ -31,7 +31,7 @@ def load_user_encoder(name: str, device: torch.device) -> tuple[Any, str]:
         try:
             module = importlib.import_module(module_name)
             function: Callable[[torch.device], Any] = getattr(module, function_name)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise UserError(f"--encoder {name}: cannot be imported ({error}); pass module:function") from error
         encoder = function(device)
     return encoder, _sha256(module.__file__, encoder)
@@ -76,5 +76,5 @@ def _sha256(source: str | None, encoder: object) -> str:
     if isinstance(encoder, nn.Module):
         for key, weights in encoder.state_dict().items():
             digest.update(key.encode())
-            digest.update(weights.detach().cpu().flatten().view(torch.uint8).numpy())
+            digest.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

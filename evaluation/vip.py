@@ -11,6 +11,7 @@ from dataloaders.vip import CLASSES, Video
 from evaluation.report import REPORT, Picture, Section, to_show, write_report
 from evaluation.run import Records
 from functional.metrics import class_ious, confusion
+from utils.errors import UserError
 from utils.savepath import write_csv, write_json
 from utils.visualize import overlay
 
@@ -36,7 +37,7 @@ def score_frame(counts: np.ndarray, video: Video, index: int, mask: np.ndarray) 
 
 def resize_nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize a mask [H, W] to (height, width) by nearest neighbour."""
-    return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def score_video(counts: np.ndarray) -> dict[str, Any]:
@@ -53,6 +54,8 @@ def write_results(
     counts = np.sum([record[part] for record in records.values() for part in counted], 0)
     ious = class_ious(counts)
     rows = [{"Class": name, "IoU": iou} for name, iou in zip(CLASSES, ious.tolist(), strict=True) if not np.isnan(iou)]
+    if not rows:
+        raise UserError("--datapath: no pixel of these videos is scored; see --without_first")
     mean = float(np.nanmean(ious))
     for row in rows:
         print(f"{row['Class']:<14} {100 * row['IoU']:5.1f}")

@@ -85,7 +85,7 @@ def replace_peaked_(
     weights = (reading.peaks - log_total).exp().detach()  # [B, 2, H, W]
     peaked = weights[:, 0] > PEAK_AT_TEST  # [B, H, W]
     fractions = None if offset is None else (offset - offset.detach().floor()).flip(1).movedim(1, -1)[peaked]
-    offset = torch.zeros_like(part[:, :2]) if offset is None else offset
+    offset = part.new_zeros(len(part), 2, *part.shape[2:]) if offset is None else offset
     part.movedim(1, -1)[peaked] = read_gaussians(
         value,
         samples=peaked.nonzero()[:, 0],

@@ -35,19 +35,22 @@ def joint_positions(maps: Tensor) -> Tensor:
     return torch.where(total[:, None] > 0, mean, math.nan)
 
 
-def normalised_distances(found: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """Compute distances of predicted (found) and true joints, [T, J, 2] -> [T, J], NaN where a true joint is NaN.
+def normalised_distances(found: np.ndarray, joints: np.ndarray, *, box_of_all: bool = False) -> np.ndarray:
+    """Compute distances between found and true joints [T, J, 2], [T, J]; NaN where a true joint is NaN.
 
-    They are divided by 0.6 of the diagonal of the box around the frame's true joints, and infinite for lost joints.
+    They are divided by 0.6 of the diagonal of the box around the frame's true joints whose prediction is not lost
+    (box_of_all: around all true joints), and infinite for lost joints.
     """
-    distances = np.full(joints.shape[:2], np.nan)
-    for frame in np.flatnonzero(~np.isnan(joints).any(2).all(1)):
-        box = np.nanmax(joints[frame], 0) - np.nanmin(joints[frame], 0)
-        pixels = np.linalg.norm(found[frame] - joints[frame], axis=-1)
-        pixels = np.where(np.isnan(found[frame]).any(1), np.inf, pixels)
+    annotated, lost = ~np.isnan(joints).any(2), np.isnan(found).any(2)
+    distances = np.where(annotated, np.inf, np.nan)
+    boxed = annotated if box_of_all else annotated & ~lost
+    for frame in np.flatnonzero(boxed.any(1)):
+        box = np.ptp(joints[frame, boxed[frame]], 0)
+        scored = annotated[frame] & ~lost[frame]
+        pixels = np.linalg.norm(found[frame, scored] - joints[frame, scored], axis=-1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            distances[frame] = np.where(pixels == 0, 0, pixels / (BOX_SHARE * np.linalg.norm(box)))
-    return np.where(np.isnan(joints).any(2), np.nan, distances)
+            distances[frame, scored] = np.where(pixels == 0, 0, pixels / (BOX_SHARE * np.linalg.norm(box)))
+    return distances
 
 
 def correct_share(distances: np.ndarray, threshold: float) -> np.ndarray:

@@ -24,34 +24,66 @@ def attend_top_k(
     keys: Sequence[Tensor],
     values: Sequence[Tensor],
     radius: int,
-    *,
     top_k: int,
+    *,
     circle: bool = False,
     windowed: Sequence[bool] | None = None,
+    counts: Sequence[int] | None = None,
+    ties: bool = False,
 ) -> Tensor:
     """Compute Σ softmax(logit) · value over the `top_k` cells with the largest logits in all T reference frames.
 
     query: [B, C, H, W]; keys: T of [B, C, H, W]; values: T of [B, K, H, W] -> [B, K, H, W].
-    A query is compared with the cells of its window inside the frame: a square, or with `circle` the cells at a
-    distance less than `radius`. windowed: for each reference frame; False: compare with all its cells.
+    A query is compared with the cells of its window inside the frame: a square, or with `circle` those at a distance
+    less than `radius`. windowed: for each reference frame; False: compare with all its cells. counts: the number of
+    copies of each reference frame. ties: keep all cells whose logit equals the smallest of the top k.
     """
-    windowed = [True] * len(keys) if windowed is None else windowed
-    if not len(keys) == len(values) == len(windowed):
-        raise ValueError(f"{len(keys)} keys, {len(values)} values and {len(windowed)} choices must be as many")
-    size = query.shape[2] * query.shape[3]
-    selected = [
-        top_k_in_windows(query, key, radius, top_k, circle=circle) if local else top_k_in_frame(query, key, top_k)
-        for key, local in zip(keys, windowed, strict=True)
-    ]
-    logits = torch.cat([part.logits for part in selected], 1)
-    cells = torch.cat([part.cells + size * i for i, part in enumerate(selected)], 1)
-    largest, indices = logits.topk(min(top_k, logits.shape[1]), 1)
-    weights, cells = largest.softmax(1).flatten(2), cells.gather(1, indices).flatten(2)  # [B, k, H*W]
+    windowed, counts = windowed or [True] * len(keys), counts or [1] * len(keys)
+    if not len(keys) == len(values) == len(windowed) == len(counts):
+        lengths = len(keys), len(values), len(windowed), len(counts)
+        raise ValueError(f"{lengths} keys, values, choices of windows and counts must be as many")
+    cells = query.shape[2] * query.shape[3]
+    candidates = top_k + ties
+    while True:
+        found = [
+            top_k_in_windows(query, key, radius, candidates, circle=circle)
+            if local
+            else top_k_in_frame(query, key, candidates)
+            for key, local in zip(keys, windowed, strict=True)
+        ]
+        best = _merge(found, counts, top_k, cells, ties=ties)
+        if not ties or candidates >= cells or not _has_more_ties(found, best):
+            break
+        candidates *= 2
     flat = torch.cat([value.flatten(2) for value in values], 2)  # [B, K, T*H*W]
+    weights = best.logits.softmax(1).flatten(2)
     result = torch.zeros_like(values[0]).flatten(2)
-    for weight, cell in zip(weights.unbind(1), cells.unbind(1), strict=True):
+    for weight, cell in zip(weights.unbind(1), best.cells.flatten(2).unbind(1), strict=True):
         result += weight[:, None] * flat.gather(2, cell[:, None].expand_as(result))
     return result.view_as(values[0])
+
+
+def _has_more_ties(found: list[TopK], best: TopK) -> bool:
+    """Whether some reference frame's last candidate equals the smallest of the top k, so that more cells may do so."""
+    least = best.logits.masked_fill(best.logits.isneginf(), torch.inf).amin(1, keepdim=True)
+    return bool(torch.stack([part.logits[:, -1:] >= least for part in found]).any())
+
+
+def _merge(found: list[TopK], counts: Sequence[int], top_k: int, size: int, *, ties: bool) -> TopK:
+    """Select the top k of all reference frames, of each of which `counts` copies compete.
+
+    size: cells of a frame. ties: more channels than k, -inf where a query has no ties.
+    """
+    parts = list(zip(found, counts, strict=True))
+    logits = torch.cat([part.logits.repeat(1, count, 1, 1) for part, count in parts], 1)
+    cells = torch.cat([part.cells.repeat(1, count, 1, 1) + size * i for i, (part, count) in enumerate(parts)], 1)
+    number = min(top_k, logits.shape[1])
+    largest, which = logits.topk(number, 1)
+    least = largest[:, -1:]
+    if ties and (number := int((logits >= least).sum(1).max())) > top_k:
+        largest, which = logits.topk(number, 1)
+        largest = largest.masked_fill(largest < least, -torch.inf)
+    return TopK(largest, cells.gather(1, which))
 
 
 def top_k_in_windows(query: Tensor, key: Tensor, radius: int, top_k: int, *, circle: bool) -> TopK:

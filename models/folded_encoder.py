@@ -27,7 +27,7 @@ class FoldedEncoder(nn.Module):
 
     @torch.inference_mode()
     def forward(self, frames: Tensor) -> Tensor:
-        """Normalised Lab frames [B, 3, H, W] -> pixel features [B, 64, H/4, W/4]; H and W are multiples of 4.
+        """Normalised Lab frames [B, 3, H, W] -> pixel features [B, 64, ⌈H/4⌉, ⌈W/4⌉].
 
         Computes in the dtype of its weights; the features of a bfloat16 encoder are returned in float32.
         """

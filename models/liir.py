@@ -69,5 +69,5 @@ class LIIR(nn.Module):
         return PairFeatures(*pixels, self.conv_semantic(reference_features), query, shifted)
 
     def encode(self, frames: Tensor) -> Tensor:
-        """Normalised Lab frames [B, 3, H, W] -> pixel features [B, 64, H/4, W/4]; H and W are multiples of 4."""
+        """Normalised Lab frames [B, 3, H, W] -> pixel features [B, 64, ⌈H/4⌉, ⌈W/4⌉]."""
         return self.post_convolution(self.feature_extraction(frames))

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, f
 
 from dataloaders import badja, davis, jhmdb, vip, youtube_vos
 from dataloaders.layout import LAYOUTS
-from utils.errors import UserError, run
+from utils.errors import UserError, run_main
 from utils.options import ArgumentParser
 
 SHOWN = 20  # problems printed
@@ -82,4 +82,4 @@ def check(names: list[str], load: Load) -> tuple[int, list[str]]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

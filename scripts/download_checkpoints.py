@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, f
 from tqdm import tqdm
 
 from utils.checkpoint import sha256
-from utils.errors import UserError, run
+from utils.errors import UserError, run_main
 from utils.options import ArgumentParser
 
 RELEASE = "https://github.com/shasha521/LIIR_pytorch/releases/download/1.0/"
@@ -83,4 +83,4 @@ def request(url: str, start: int) -> HTTPResponse:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

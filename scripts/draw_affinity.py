@@ -30,7 +30,7 @@ from functional.tiles import displacements
 from models.folded_encoder import FoldedEncoder
 from models.liir import LIIR
 from models.propagation import LocalProtocol
-from utils.errors import UserError, run
+from utils.errors import UserError, run_main
 from utils.options import ArgumentParser
 
 STRIDE, RADIUS = 4, LocalProtocol().radius
@@ -164,4 +164,4 @@ def draw_window(axis: Axes, reference: np.ndarray, title: str, window: Window) -
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, f
 
 from training.files import steps_taken
 from training.log import FILE
-from utils.errors import UserError, run
+from utils.errors import UserError, run_main
 from utils.options import ArgumentParser, at_least
 from utils.savepath import RECORD, read_json
 
@@ -83,4 +83,4 @@ def read_losses(folder: Path, smooth: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

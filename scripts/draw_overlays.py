@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, f
 
 from dataloaders.davis import Sequence, list_predictions, load_sequences, read_ids
 from dataloaders.video import read_frame
-from utils.errors import UserError, run
+from utils.errors import UserError, run_main
 from utils.options import ArgumentParser, at_least
 from utils.visualize import overlay
 
@@ -50,4 +50,4 @@ def draw(sequence: Sequence, masks: Path, columns: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

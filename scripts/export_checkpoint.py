@@ -13,7 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
 from utils.checkpoint import read_state_dict, save, sha256
-from utils.errors import UserError, run
+from utils.errors import UserError, run_main
 from utils.options import ArgumentParser
 
 QUEUE = "colorizer."  # prefix of the queue of negatives in checkpoints of the reference implementation
@@ -35,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
-from utils.errors import UserError, run
+from utils.errors import UserError, run_main
 from utils.options import ArgumentParser, at_least
 
 FRAME_NAME_DIGITS = 5
@@ -66,4 +66,4 @@ def longest_run(folder: Path) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

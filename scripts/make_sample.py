@@ -15,7 +15,7 @@ from skimage import data
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
-from utils.errors import UserError, run
+from utils.errors import UserError, run_main
 from utils.options import ArgumentParser
 from utils.visualize import write_mask
 
@@ -137,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -22,7 +22,7 @@ from models.losses import COLOUR_CHANNELS, compute_losses, drop_channel
 from training.files import steps_taken
 from utils.checkpoint import load_weights, read_state_dict
 from utils.device import select_device
-from utils.errors import run
+from utils.errors import run_main
 from utils.options import ArgumentParser, add_precision_options, at_least
 from utils.savepath import write_json
 
@@ -88,4 +88,4 @@ def pair_loss(model: LIIR, reference: Tensor, target: Tensor, channel: int, *, a
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

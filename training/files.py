@@ -62,10 +62,17 @@ class TrainingFiles:
 
     def finish(self) -> None:
         """At the end of training, save the whole state, and also the weights if the end is within an epoch."""
-        progress = self.training.progress
-        if progress.step:
-            self.save_weights(f"checkpoint_iter_{progress.steps}.pt")
+        if self.training.progress.step:
+            self.save_weights(self._last_weights())
         self.save_last()
+
+    def weights_missing(self) -> bool:
+        """Whether a training that has ended was stopped before it saved its last weights; the same in all processes."""
+        world, progress = self.training.world, self.training.progress
+        return world.any(world.leads and progress.step > 0 and not (self.savepath / self._last_weights()).exists())
+
+    def _last_weights(self) -> str:
+        return f"checkpoint_iter_{self.training.progress.steps}.pt"
 
     def last_good(self) -> str:
         """Describe the last saved state, for an error message."""

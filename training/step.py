@@ -49,7 +49,7 @@ class Progress:
     step: int = 0  # within the epoch, from 0
     steps: int = 0  # number taken in all epochs
 
-    def count(self, steps_per_epoch: int) -> None:
+    def end_epoch_if_complete(self, steps_per_epoch: int) -> None:
         """Start the next epoch if all steps of this one have been taken."""
         if self.step == steps_per_epoch:
             self.epoch, self.step = self.epoch + 1, 0

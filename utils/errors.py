@@ -1,7 +1,7 @@
 """Errors of the user, such as a wrong file or flag, reported in one line.
 
-Raise `UserError` where the mistake is detected; each script's `run` catches it. Any other exception is a bug and keeps
-its traceback.
+Raise `UserError` where the mistake is detected; each script's `run_main` catches it. Any other exception is a bug and
+keeps its traceback.
 """
 
 import sys
@@ -14,7 +14,7 @@ class UserError(Exception):
     """A mistake that the user can correct; its message names the file or flag, the value, the rule and a solution."""
 
 
-def run(main: Callable[[], None]) -> None:
+def run_main(main: Callable[[], None]) -> None:
     """Run a script's main function; a UserError becomes one line on stderr and exit code 2."""
     try:
         main()

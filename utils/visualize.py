@@ -67,8 +67,10 @@ class VideoWriter:
 
     def __exit__(self, *_: object) -> None:
         with writing(self._path):
-            self._container.mux(self._stream.encode())
-            self._container.close()
+            try:
+                self._container.mux(self._stream.encode())
+            finally:
+                self._container.close()
 
     def write_overlay(self, frame: np.ndarray, mask: np.ndarray) -> None:
         """Append a frame, BGR uint8 [H, W, 3], with its mask drawn over it, uint8 [H, W]."""

@@ -2,7 +2,15 @@
 
 from models.propagation.objects import ObjectPropagator, PreparedFrame
 from models.propagation.propagator import UNKNOWN, NonFiniteFeaturesError, Prediction, Propagator
-from models.propagation.protocol import PROTOCOLS, LocalProtocol, ReferencePolicy, TopKProtocol, released_protocol
+from models.propagation.protocol import (
+    PROTOCOLS,
+    LocalProtocol,
+    ReferencePolicy,
+    ToGrid,
+    ToMask,
+    TopKProtocol,
+    released_protocol,
+)
 
 __all__ = [
     "PROTOCOLS",
@@ -14,6 +22,8 @@ __all__ = [
     "PreparedFrame",
     "Propagator",
     "ReferencePolicy",
+    "ToGrid",
+    "ToMask",
     "TopKProtocol",
     "released_protocol",
 ]

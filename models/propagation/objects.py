@@ -51,9 +51,12 @@ class ObjectPropagator:
         """Convert a frame, BGR uint8 [H, W, 3], to the input of `step`; stateless, so it may be called ahead."""
         size = (frame.shape[0], frame.shape[1])
         longest = max(size)
+        inner = self.propagator.protocol.frame_size(*size)
         if self.max_side is not None and longest > self.max_side:
-            height, width = (max(1, round(side * self.max_side / longest)) for side in size)
-            frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+            inner = max(1, round(size[0] * self.max_side / longest)), max(1, round(size[1] * self.max_side / longest))
+            frame = cv2.resize(frame, inner[::-1], interpolation=cv2.INTER_AREA)
+        elif inner != size:
+            frame = cv2.resize(frame, inner[::-1], interpolation=cv2.INTER_LINEAR)
         return PreparedFrame(self._prepare(frame).to(self.device), size)
 
     def step(self, frame: PreparedFrame, given: np.ndarray | None = None) -> np.ndarray:
@@ -62,21 +65,14 @@ class ObjectPropagator:
         given: ids of this frame, uint8 [H, W]; required for the first frame. In later frames, they add or correct
         objects: pixels of given objects keep their ids, the others (0) are predicted.
         """
-        started, first = time.perf_counter(), len(self.ids) == 1
-        height, width = frame.pixels.shape[-2:]
-        input_size = height, width
-        prediction = self.propagator.step(frame.pixels, None if given is None else self._labels(given, input_size))
-        mask = prediction.mask
-        if input_size != frame.size:
-            mask = self.propagator.harden(prediction.soft, input_size, enlarged=frame.size)
+        started = time.perf_counter()
+        mask = self.propagator.step(frame.pixels, None if given is None else self._labels(given), frame.size).mask
         ids = self.ids[mask.cpu().numpy()]
         self.seconds += time.perf_counter() - started
-        if given is None:
-            return ids
-        return given if first else np.where(given > 0, given, ids)
+        return ids
 
-    def _labels(self, given: np.ndarray, input_size: Size) -> Tensor:
-        """Convert ids to label channels, resized to the encoder's input size; new ids get new channels."""
+    def _labels(self, given: np.ndarray) -> Tensor:
+        """Label channels of ids; new ids get channels of their own."""
         first = len(self.ids) == 1
         self.ids = np.concatenate([self.ids, np.setdiff1d(given, self.ids)])
         channels = np.zeros(256, np.int64)
@@ -84,6 +80,4 @@ class ObjectPropagator:
         labels = channels[given]
         if not first:
             labels[given == 0] = UNKNOWN
-        if input_size != given.shape:
-            labels = cv2.resize(labels.astype(np.int16), input_size[::-1], interpolation=cv2.INTER_NEAREST)
-        return torch.from_numpy(labels.astype(np.int64))
+        return torch.from_numpy(labels)

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from dataloaders.davis import list_predictions, load_sequences, read_ids
 from tests.support.davis import frame_path, write_davis, write_list, write_predictions
+from utils.errors import UserError
 from utils.visualize import write_mask
 
 
@@ -58,11 +60,19 @@ def test_name_with_spaces_and_accents(root):
 
 
 def test_year_decides_the_list_and_the_ids(root):
-    write_davis(root, ("bear",), objects=(3, 200))
-    write_list(root, b"bear\n", year=2016)
-    (of_2016,), (of_2017,) = (load_sequences(root, year, "val") for year in (2016, 2017))
+    write_davis(root, ("bear", "cow"), objects=(3, 200))
+    write_list(root, b"cow\n", year=2016)
+    (of_2016,), (of_2017, _) = (load_sequences(root, year, "val") for year in (2016, 2017))
+    assert (of_2016.name, of_2017.name) == ("cow", "bear")
     assert np.unique(of_2016.first_mask()).tolist() == [0, 1]
     assert np.unique(of_2017.first_mask()).tolist() == [0, 3, 200]
+
+
+def test_frames_are_read_in_order(root):
+    write_davis(root, ("bear",))
+    (sequence,) = load_sequences(root, 2017, "val")
+    expected = [cv2.imread(str(frame_path(root, "bear", index))) for index in range(3)]
+    np.testing.assert_array_equal(list(sequence.read_frames()), expected)
 
 
 @pytest.mark.parametrize(
@@ -90,3 +100,6 @@ def test_predictions_are_found_by_their_frames_names(root, tmp_path):
     (sequence,) = load_sequences(root, 2017, "val")
     folder = write_predictions(tmp_path / "predictions", frames=4) / "bear"
     assert [path.name for path in list_predictions(folder, sequence)] == ["00000.png", "00001.png", "00003.png"]
+    (folder / "00003.png").unlink()
+    with pytest.raises(UserError, match=r"00003\.png"):
+        list_predictions(folder, sequence)

@@ -52,6 +52,14 @@ def test_an_epoch_is_cut(monkeypatch):
     assert len(draw_pairs(VIDEOS, Path("root"), generator(0, PAIRS, 0))) == 5
 
 
+def test_videos_and_their_pairs_are_in_random_order(monkeypatch):
+    pairs = draw_pairs([Video("a", 0, 400)], Path("root"), generator(0, PAIRS, 0))
+    assert pairs != sorted(pairs, key=lambda pair: pair.reference)
+    monkeypatch.setattr("dataloaders.training_pairs.PAIRS_PER_EPOCH", 1)
+    drawn = {draw_pairs(VIDEOS, Path("root"), generator(0, PAIRS, epoch))[0].video for epoch in range(40)}
+    assert drawn == {0, 1, 3}  # video 2 has no two frames 2 apart
+
+
 def test_gaps_have_their_probabilities():
     videos = [Video(str(i), 0, 17) for i in range(3000)]
     pairs = draw_pairs(videos, Path("root"), generator(0, PAIRS, 0))
@@ -86,10 +94,16 @@ def test_bad_index(tmp_path, text, told):
 
 def test_index_with_windows_lines(tmp_path):
     path = tmp_path / "videos.csv"
-    path.write_bytes(b"\xef\xbb\xbfa,0,3\r\n\r\nb,4,2\r\n")
+    path.write_bytes(b"\xef\xbb\xbfa,0,3\r\n\r\nb,4,2\r\na,0,3\r\n")
     assert read_index(path) == [Video("a", 0, 3), Video("b", 4, 2)]
-    with pytest.raises(UserError, match="no such folder"):
-        require_folders(read_index(path), tmp_path)
+
+
+def test_every_video_needs_a_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").touch()
+    require_folders([Video("a", 0, 3)], tmp_path)
+    with pytest.raises(UserError, match=f"{tmp_path / 'b'}: no such folder"):
+        require_folders([Video("a", 0, 3), Video("b", 0, 3)], tmp_path)
 
 
 @pytest.fixture
@@ -111,6 +125,20 @@ def test_batches_are_the_frames_in_order(videos, workers):
             frame = cv2.resize(cv2.imread(str(path)).astype(np.float32) / 255, (256, 256))
             assert torch.equal(tensor[0], normalised_lab(frame))
         assert video.tolist() == [pair.video]
+
+
+def test_a_worker_reads_two_batches_ahead(videos):
+    pairs, taken = two_pairs(videos), []
+
+    def batches():
+        for index in (0, 1, 1, 0, 1):
+            taken.append(index)
+            yield range(index, index + 1)
+
+    loaded = load_batches(pairs, batches(), normalised_lab, workers=1)
+    first = next(loaded)
+    assert len(taken) == 3
+    assert [video.item() for _, _, video in (first, *loaded)] == [0, 4, 4, 0, 4]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -1,6 +1,7 @@
 """Reading frames and masks; damaged ones are refused."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataloaders.video import list_frames, read_frame, read_mask, require_size
+from dataloaders.video import choose, list_frames, read_frame, read_mask, read_squeezed, read_video, require_size
 from tests.support.images import SIZE, frame_pixels, mask_pixels, write_frame
 from utils.errors import UserError
 from utils.visualize import davis_palette, write_mask
@@ -155,7 +156,7 @@ def test_mask_cut_anywhere_is_whole_or_refused(tmp_path):
 
 
 def test_frames_are_in_the_order_of_their_numbers(tmp_path):
-    names = ["0.jpg", "1.jpg", "2.jpg", "9.jpg", "10.jpg", "11.png", "100.JPG", "1000.jpeg"]
+    names = ["0.jpg", "1.jpg", "2.jpeg", "9.jpg", "10.jpg", "11.png", "100.JPG", "1000.jpeg"]
     for name in reversed(names):
         (tmp_path / name).touch()
     for name in ("notes.txt", "Thumbs.db", "3.mp4"):
@@ -182,3 +183,45 @@ def test_require_size_tells_width_by_height():
     require_size(Path("a.png"), np.zeros((24, 32, 3)), (24, 32))
     with pytest.raises(UserError, match=r"a\.png.*33x24.*32x24"):
         require_size(Path("a.png"), np.zeros((24, 33)), (24, 32))
+    with pytest.raises(UserError, match=r"a\.png.*32x25.*32x24"):
+        require_size(Path("a.png"), np.zeros((25, 32)), (24, 32))
+
+
+def test_squeezed_frames_are_interpolated(tmp_path):
+    """Of four columns two remain, each the mean of two."""
+    columns = np.array([0, 10, 20, 40], np.uint8)
+    write_frame(tmp_path / "0.png", np.broadcast_to(columns[:, None], (2, 4, 3)))
+    (frame,) = read_squeezed([tmp_path / "0.png"], 2)
+    np.testing.assert_array_equal(frame, np.broadcast_to([[5], [30]], (2, 2, 3)))
+
+
+def test_videos_are_chosen_in_the_order_of_the_list():
+    assert choose(["b", "a", "c"], ["c", "b"], Path("list.txt")) == ["b", "c"]
+    with pytest.raises(UserError, match=r"--videos d,e: .*list\.txt"):
+        choose(["b", "a", "c"], ["d", "a", "e"], Path("list.txt"))
+
+
+@pytest.mark.parametrize(
+    ("said", "rate"),
+    [(0, 24), (float("nan"), 24), (1e-6, 24), (1001, 24), (1000, 1000), (12.5, Fraction(25, 2))],
+)
+@pytest.mark.parametrize(("count", "frames"), [(-1, None), (0, None), (3, 3)])
+def test_rate_and_count_that_a_video_file_states(said, rate, count, frames, tmp_path, monkeypatch):
+    class Capture:
+        def __init__(self, _: str):
+            self.frames = [np.zeros((2, 4, 3), np.uint8)] * 3
+
+        def read(self):
+            return (True, self.frames.pop()) if self.frames else (False, None)
+
+        def get(self, name: int) -> float:
+            return {cv2.CAP_PROP_FRAME_COUNT: count, cv2.CAP_PROP_FPS: said}[name]
+
+        def release(self):
+            pass
+
+    (tmp_path / "video.mp4").touch()
+    monkeypatch.setattr(cv2, "VideoCapture", Capture)
+    found, *stated = read_video(tmp_path / "video.mp4")
+    assert len(list(found)) == 3
+    assert stated == [(2, 4), frames, rate]

@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.davis import write_results
+from dataloaders.davis import load_sequences
+from dataloaders.video import read_frame
+from evaluation.davis import davis_section, write_results
 from functional.metrics import object_summary, statistics
-from tests.support.davis import SCRIPT
+from tests.support.davis import SCRIPT, write_davis, write_predictions
 from tests.support.davis_scores import GLOBAL_COLUMNS, HEADLINE, OBJECTS, STATISTICS
+from tests.support.images import mask_pixels
+from utils.visualize import overlay
 
 SCORED = ("blackswan", "car-shadow", "dog", "drift-straight", "libby")
 
@@ -24,8 +28,8 @@ def read_csv(path: Path) -> list[list[str]]:
 
 def test_tables_weigh_objects_not_sequences(tmp_path, capsys):
     records = {
-        "pair": {"frames": 6, "objects": {1: OBJECTS[0], 7: OBJECTS[1]}},
-        "alone": {"frames": 3, "objects": {2: OBJECTS[2]}},
+        "pair": {"frames": 6, "seconds": 3.0, "peak_memory": 70, "objects": {1: OBJECTS[0], 7: OBJECTS[1]}},
+        "alone": {"frames": 3, "seconds": 1.5, "peak_memory": 50, "objects": {2: OBJECTS[2]}},
     }
     write_results(tmp_path, "test-dev", {"year": 2017}, records)
     header, row = read_csv(tmp_path / "global_results-test-dev.csv")
@@ -38,7 +42,24 @@ def test_tables_weigh_objects_not_sequences(tmp_path, capsys):
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["official"] == pytest.approx(HEADLINE)
     assert results["legacy"] == pytest.approx({"J&F-Mean": 0.505, "J-Mean": 0.5, "F-Mean": 0.51})
-    assert "J&F 58.3  J 40.0" in capsys.readouterr().out
+    assert (results["seconds_per_frame"], results["peak_memory"]) == (0.5, 70)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[:3] == ["pair_1 J 70.0 F 70.0", "pair_7 J 40.0 F 60.0", "alone_2 J 10.0 F 100.0"]
+    assert lines[3].startswith("DAVIS (official) J&F 58.3 J 40.0 ")
+    assert lines[4] == "legacy (pooled) J&F 50.5 J 50.0 F 51.0"
+
+
+def test_the_section_of_a_sequence_shows_its_worst_frames(tmp_path):
+    (sequence,) = load_sequences(write_davis(tmp_path / "davis", frames=4, objects=(1, 2)), 2017, "val")
+    write_predictions(tmp_path / "masks", frames=4)
+    masks = sorted((tmp_path / "masks" / "bear").iterdir())
+    record = {"objects": {"1": {"J": [0.9, 0.0, 0.5], "F": [0.7, 0.2, 0.5]}}}
+    section = davis_section(sequence, masks, record)
+    assert (section.first, section.curves) == (1, {"J of 1": [0.9, 0.0, 0.5], "F of 1": [0.7, 0.2, 0.5]})
+    assert [picture.caption for picture in section.pictures] == ["frame 2: 10.0", "frame 3: 50.0", "frame 1: 80.0"]
+    for index, picture in zip((2, 3, 1), section.pictures, strict=True):
+        frame = read_frame(sequence.frames[index])
+        assert np.array_equal(picture.pixels, overlay(frame, mask_pixels(index)))
 
 
 # Parity with the official tool

@@ -20,8 +20,11 @@ def root(tmp_path):
 
 
 def test_what_is_read(root):
-    """Positions count from 1 in MATLAB; frames without joints are left out; the default size is 320."""
-    for video in load_jhmdb(root, None):
+    """MATLAB counts from 1; frames without joints and other splits are not read; the default size is 320."""
+    (root / "splits" / "wave_test_split2.txt").write_text("wave_train.avi 2\n")
+    videos = load_jhmdb(root, None)
+    assert [video.name for video in videos] == ["push/push_test", "wave/wave_test"]
+    for video in videos:
         np.testing.assert_array_equal(video.joints, np.stack([places(index) for index in range(FRAMES)]))
         assert len(video.frames) == FRAMES
     with patch.object(sys, "argv", ["evaluate_jhmdb.py"]):

@@ -10,6 +10,7 @@ import pytest
 
 import evaluate_vip
 from dataloaders.vip import CLASSES
+from evaluation.vip import resize_nearest
 from tests.support.commands import require_refusal, require_same_when_sharded, require_success
 from tests.support.images import read_pixels
 from tests.support.vip import FEATURES, SIZE, classes, evaluate, kinds, write_set
@@ -68,6 +69,25 @@ def test_pixels_of_no_class_do_not_count(root):
     for part in ("first", "later"):
         assert np.sum(before[part]) - np.sum(after[part]) == 60
         assert before[part][0][0] - after[part][0][0] == 60
+
+
+@pytest.mark.parametrize("size", [(240, 432), (241, 433), (480, 540)])
+def test_a_true_mask_survives_the_way_to_a_square_and_back(size):
+    """Resized by the pixels' centres; labels of one pixel cannot survive, so each block of labels has 8×8."""
+    blocks = np.random.default_rng(0).integers(0, 20, (size[0] // 8 + 1, size[1] // 8 + 1), np.uint8)
+    mask = blocks.repeat(8, 0).repeat(8, 1)[: size[0], : size[1]]
+    back = resize_nearest(resize_nearest(mask, (560, 560)), size)
+    shift = [(back[:, 1:] == mask[:, :-1]).mean(), (back[1:] == mask[:-1]).mean()]
+    assert (back == mask).mean() > max(0.94, *shift)
+    if size == (240, 432):
+        assert np.array_equal(back, mask)
+
+
+def test_the_given_mask_is_scored_as_it_is_given(root):
+    require_success(evaluate(root))
+    for video in ("a", "b"):
+        given = read_pixels(root / "results" / "masks" / video / f"{0:012d}.png")
+        assert np.array_equal(given, classes(kinds(0, video)))
 
 
 def test_default_size():

@@ -80,6 +80,7 @@ def test_a_run_continues_and_may_then_be_scored_otherwise(root):
     outcome = evaluate(root, "--report")
     assert outcome.code == 0
     assert len(outcome.starting("warning: ")) == 1
+    require_refusal(evaluate(root, "--seen", root / "none.json"), root / "none.json")
     assert record.stat().st_mtime_ns == before
     assert set(json.loads((root / "results" / "results.json").read_text())["scores"]) == {"J", "F"}
 

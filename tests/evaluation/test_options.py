@@ -22,7 +22,7 @@ FREE = {  # options that may change between two runs that are the same one
     evaluate_davis: {"predictions", "report"},
     evaluate_youtube_vos: {"seen", "report"},
     evaluate_vip: {"without_first", "report"},
-    evaluate_jhmdb: {"with_first", "all_joints", "report"},
+    evaluate_jhmdb: {"with_first", "all_joints", "box", "report"},
     propagate: {"mask"},  # compared by the contents of the files
 }
 TRAINING_FREE = {"validpath", "resume", "epochs", "steps", "worker", "save_every", "log_every", "local_rank"}

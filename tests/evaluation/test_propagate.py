@@ -1,11 +1,14 @@
 """propagate.py on a user's own video: files and folders, masks named by frame, and mistakes."""
 
+import sys
 from fractions import Fraction
+from unittest.mock import patch
 
 import av
 import numpy as np
 import pytest
 
+import propagate
 from tests.support.commands import require_refusal, require_success
 from tests.support.features import middles, paint
 from tests.support.user_video import FRAMES, SIZE, kinds, masks, run, write_set
@@ -108,4 +111,21 @@ def test_mistakes(folder):
         ("frames", [first, "--rate", "2147483648"], "--rate"),
     ):
         require_refusal(run(folder, video, "--mask", *options), told)
+    assert not (folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "compact"), [([], True), (["--protocol", "liir"], True), (["--protocol", "crw"], False)]
+)
+def test_the_default_checkpoint_comes_with_its_flags(protocol, compact):
+    """The prior is LIIR's: another protocol must not be refused for a flag that nobody passed."""
+    with patch.object(sys, "argv", ["propagate.py", "video.mp4", "--mask", "first.png", *protocol]):
+        arguments = propagate.parse_arguments()
+    assert arguments.usemomen
+    assert arguments.compact == compact
+
+
+@pytest.mark.parametrize("options", [["--max_side", "32", "--protocol", "dino"]])
+def test_a_size_that_the_protocol_sets_itself(folder, options):
+    require_refusal(run(folder, "frames", "--mask", folder / "first.png", *options), "--max_side")
     assert not (folder / "results").exists()

@@ -1,6 +1,7 @@
 """The report: one self-contained page, worst frames first."""
 
 import base64
+import json
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -78,6 +79,7 @@ def test_what_it_shows(tmp_path):
     page = read(tmp_path / "report.html")
     for text in ("Title <x>", "a<b", "12.3", "a & b", "frame 9: <3>"):
         assert text in page.text
+    assert page.text.index("a<b") < page.text.index("a & b")  # tables, then videos
     (plot,) = images(page, "svg+xml")
     assert {*curves, "frame", "7", "11", "0", "50", "100"} <= set(labels(plot))
     assert ("alt", ", ".join(curves)) in page.attributes
@@ -141,6 +143,7 @@ def test_same_report_is_the_same_bytes(tmp_path):
         ([0.9, np.nan, 0.5], [(3, "frame 3: 50.0"), (1, "frame 1: 90.0")]),
         ([], [(i, f"frame {i}") for i in range(4)]),
         ([np.nan] * 3, [(i, f"frame {i}") for i in range(4)]),
+        ([0.5] * 9, [(i, f"frame {i}: 50.0") for i in range(1, 7)]),
     ],
 )
 def test_the_worst_frames_come_first(scores, expected):
@@ -167,6 +170,9 @@ def test_of_davis(predicted, checkpoint, tmp_path):
     assert len(plots) == 2
     assert all({"J of 1", "F of 1", "J of 2", "F of 2"} <= set(labels(plot)) for plot in plots)
     assert {"bear", "cow", "bear_1", "all objects"} <= set(page.text)
+    scores = json.loads((savepath / "results.json").read_text())["official"]
+    headline = page.text.index("all objects") + 1
+    assert page.text[headline : headline + len(scores)] == [f"{100 * value:.1f}" for value in scores.values()]
     if predicted:
         assert re.search("<td>100.0</td>", (savepath / "report.html").read_text())
     else:

@@ -1,13 +1,23 @@
 """The folder of an evaluation: the same command continues, another one is refused, --overwrite starts anew."""
 
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
+import torch
 from filelock import FileLock
 
 from evaluate_davis import OUTPUTS
+from evaluation.features import FeatureOptions
+from evaluation.run import Run, open_run
 from tests.support.checkpoints import weights, write_checkpoint
 from tests.support.commands import require_refusal, require_success
 from tests.support.davis import evaluate, evaluate_process, write_list, write_predictions
 from tests.support.files import files, halve
+from utils.distributed import World
+
+CPU = torch.device("cpu")
 
 
 def test_same_command_continues(command, savepath):
@@ -24,6 +34,43 @@ def test_same_folders_by_another_path_continue(command, checkpoint, data, savepa
     outcome = evaluate("--resume", checkpoint, "--datapath", "davis/../davis", "--savepath", "results")
     require_success(outcome)
     assert not (savepath / "results").exists()
+
+
+class Process(World):
+    """One process of several, which need not wait for the others."""
+
+    def agreed(self):
+        return nullcontext()
+
+    def gather(self, part):
+        return part
+
+
+def test_finished_videos_are_done_and_no_work_for_any_process(savepath):
+    def run_of(rank: int = 0, size: int = 1) -> Run:
+        return Run(savepath, Process(rank, size, CPU), SimpleNamespace(device=CPU), {}, ())
+
+    videos = [SimpleNamespace(name=name, frames=[Path()] * count) for name, count in (("a", 9), ("b", 5), ("c", 5))]
+    run_of().keep(videos[0], {"frames": 9})
+    run = run_of()
+    assert list(run.unfinished(videos)) == videos[1:]
+    assert run.finished == {"a": {"frames": 9}}
+    assert (run.bar.n, run.bar.total) == (9, 19)
+    assert [list(run_of(rank, 2).unfinished(videos)) for rank in range(2)] == [[videos[1]], [videos[2]]]
+
+
+def test_soft_labels_are_remembered_where_they_are_asked_for(checkpoint, savepath):
+    same = {"compact": False, "usemomen": False, "ref": 0, "encoder": None, "protocol": None}
+    options = FeatureOptions(checkpoint, **same, device="cpu", backend="native", amp=False, tf32=False)
+    with open_run(options, savepath, {}, (), (), overwrite=False, soft=True) as run:
+        assert run.features.protocol.soft
+
+
+def test_the_report_of_an_earlier_run_goes(command, savepath):
+    require_success(command("--report"))
+    assert (savepath / "report.html").exists()
+    require_success(command())
+    assert not (savepath / "report.html").exists()
 
 
 def test_sequence_that_is_added_to_the_list_is_all_that_is_computed(command, data, savepath):

@@ -2,11 +2,13 @@
 
 import importlib
 import sys
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 import torch
 
+from evaluation.user_encoder import load_user_encoder
 from tests.support.commands import Outcome, require_refusal, require_success
 from tests.support.davis import evaluate, write_davis
 
@@ -19,7 +21,10 @@ from tests.support.davis import evaluate, write_davis
         (["--encoder", "tests.features"], "module:function"),
         (["--encoder", "tests.support.features:nothing_to_call"], "None"),
         (["--encoder", "tests.support.features:other_stride"], "stride 8"),
+        (["--encoder", "tests.support.features:other_columns"], "(1, 3, 8, 18)"),
+        (["--encoder", "tests.support.features:stride_of_nothing"], "`stride` is 0"),
         (["--encoder", "tests.support.features:pair_of_strides"], "(8, 8)"),
+        (["--encoder", "tests.support.features:not_finite"], "frame 0: its features are not finite"),
         (["--encoder", "tests.support.features:tokens"], "(1, 288, 17)"),
         (["--encoder", "tests.support.features:kinds", "--amp"], "--amp"),
         (["--encoder", "tests.support.features:kinds", "--compact"], "--protocol crw"),
@@ -100,3 +105,40 @@ def test_an_encoder_s_own_modules_named_like_packages_of_ours(tmp_path, monkeypa
     require_success(evaluate(*options, "--savepath", tmp_path / "results"))
     assert {name: sys.modules[name] for name in ours} == ours
     assert "models.layers" not in sys.modules
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A folder behind all others in which Python finds modules."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return tmp_path
+
+
+def test_modules_of_an_encoder_may_be_named_like_ours(source):
+    """It finds its own, in the function and after it; ours are back afterwards, and theirs gone."""
+    (source / "utils").mkdir()
+    (source / "utils" / "__init__.py").write_text("")
+    (source / "utils" / "theirs.py").write_text("NAME = 'theirs'")
+    (source / "shadowing_net.py").write_text(
+        "from utils import theirs\n"
+        "def make(device):\n"
+        "    from utils.theirs import NAME\n"
+        "    return lambda: (NAME, theirs.NAME, device)\n"
+    )
+    ours, path, device = sys.modules["utils"], sys.path.copy(), torch.device("cpu")
+    encoder, _ = load_user_encoder("shadowing_net:make", device)
+    assert encoder() == ("theirs", "theirs", device)
+    assert sys.modules["utils"] is ours
+    assert "utils.theirs" not in sys.modules
+    assert [entry for entry in sys.path if entry not in path] in ([], [str(Path.cwd())])
+
+
+def test_the_hash_is_that_of_the_weights_too(source):
+    (source / "random_net.py").write_text("import torch\ndef make(device):\n    return torch.nn.Linear(2, 2)\n")
+    hashes = []
+    with torch.random.fork_rng(devices=[]):
+        for seed in (0, 0, 1):
+            torch.manual_seed(seed)
+            hashes.append(load_user_encoder("random_net:make", torch.device("cpu"))[1])
+    assert hashes[0] == hashes[1] != hashes[2]

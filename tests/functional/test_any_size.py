@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from functional.attention import attend
 from functional.color import normalised_lab
-from functional.compactness import PEAK_IN_TRAINING, compactness_loss
+from functional.compactness import compactness_loss
 from functional.correlation import correlate
 from functional.keypoints import heat_maps, joint_positions
 from functional.long_range_search import expected_offset
@@ -80,7 +80,7 @@ def attention_top_k(size: Size, seed: int) -> None:
     query, keys, values = problem(size, seed)
     circle = bool(seed % 2)
     parts = (part[:, None].unbind(0) for part in (keys, values))
-    found = attend_top_k(query, *parts, 3, top_k=5, circle=circle, windowed=[False, True])
+    found = attend_top_k(query, *parts, 3, 5, circle=circle, windowed=[False, True])
     near = dense.window_mask(*size, 3, circle=circle)
     flat = (maps.flatten(-2) for maps in (query[0], keys, values))
     close(found[0].flatten(1), dense.attend_top_k(*flat, [torch.ones_like(near), near], 5))
@@ -102,11 +102,16 @@ def reconstruction_against_negatives(size: Size, seed: int) -> None:
 
 
 def compactness(size: Size, seed: int) -> None:
-    weights = (4 * normal(1, 25, *size, seed=seed)).softmax(1)
+    weights = (4 * normal(1, 25, *size, seed=seed)).softmax(1).requires_grad_()
     windows = weights.movedim(1, -1).flatten(0, -2)
-    peaked = windows.amax(1) > PEAK_IN_TRAINING
-    differences = F.smooth_l1_loss(20 * windows, 20 * dense.two_gaussians(windows), reduction="none")
-    close(compactness_loss(weights.float()), (differences * peaked[:, None]).mean())
+    peaked = windows.amax(1) > 0.5
+    differences = F.smooth_l1_loss(20 * windows, 20 * dense.two_gaussians(windows.detach()), reduction="none")
+    expected = (differences * peaked[:, None]).mean()
+    rounded = weights.detach().float().requires_grad_()
+    found = compactness_loss(rounded)
+    close(found, expected)
+    gradients = [torch.autograd.grad(loss, inputs)[0] for loss, inputs in ((found, rounded), (expected, weights))]
+    close(*gradients, largest=20)
 
 
 def lab(size: Size, seed: int) -> None:

@@ -68,6 +68,22 @@ def test_attend_on_any_shape(height, width, radius, references, labels, searched
     torch.testing.assert_close(result, dense.attend(query, keys, values, radius, offsets))
 
 
+def test_more_queries_in_one_place_than_a_block_takes():
+    """All 740 windows are centred at (10.3, 5.6)."""
+    query, keys, values = problem((20, 37), batch=1, references=1)
+    y, x = torch.meshgrid(torch.arange(20), torch.arange(37), indexing="ij")
+    offsets = [torch.stack((10.3 - x, 5.6 - y)).to(query)[None]]
+    result = attend(query, keys.unbind(1), values.unbind(1), 2, offsets=offsets)
+    torch.testing.assert_close(result, dense.attend(query, keys, values, 2, offsets))
+
+
+def test_peaked_windows_are_read_in_parts(monkeypatch):
+    monkeypatch.setattr("functional.compactness.WINDOWS_AT_ONCE", 7)
+    query, keys, values = problem((9, 17))
+    result = attend(query, keys.unbind(1), values.unbind(1), 2, prior=True)
+    torch.testing.assert_close(result, dense.attend(query, keys, values, 2, prior=dense.compactness_prior))
+
+
 def test_attend_gradient():
     query, keys, values = (part.requires_grad_() for part in problem((3, 4), batch=1, references=2, channels=2))
     offset = (0.3 * normal(1, 2, 3, 4, seed=5)).requires_grad_()
@@ -98,3 +114,12 @@ def test_attend_refuses_fewer_values_than_keys():
     query, keys, values = problem((3, 4))
     with pytest.raises(ValueError, match="must be as many"):
         attend(query, keys.unbind(1), values.unbind(1)[:2], 1)
+
+
+def test_the_prior_without_objects():
+    """One label channel, the background: a video whose objects appear later."""
+    query, keys, _ = problem((9, 17), references=2)
+    values = torch.ones(2, 2, 1, 9, 17, dtype=torch.float64)
+    found = attend(20 * query, keys.unbind(1), values.unbind(1), 2, offsets=[None, offsets_for((9, 17))[1]], prior=True)
+    expected = dense.attend(20 * query, keys, values, 2, [None, offsets_for((9, 17))[1]], prior=dense.compactness_prior)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)

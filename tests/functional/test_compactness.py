@@ -18,3 +18,11 @@ def test_two_largest():
 
 def test_two_gaussians_of_a_single_cell():
     assert two_gaussians(torch.ones(1, 1)).item() == 1
+
+
+def test_of_equal_cells_the_first_in_row_major_order_is_larger():
+    logits = torch.zeros(2, 3, 4)
+    logits[1, 2, 1] = 1
+    _, rows, columns = two_largest(logits)
+    assert rows.tolist() == [[0, 0], [2, 0]]
+    assert columns.tolist() == [[0, 1], [1, 0]]

@@ -32,8 +32,34 @@ def test_pck_by_hand():
     found = joints + np.array([[3, 0], [0, 6.01], [0, 0]])
     np.testing.assert_allclose(normalised_distances(found, joints), [[0.1, 6.01 / 30, 0]])
     np.testing.assert_allclose(correct_share(normalised_distances(found, joints), 0.1), [1, 0, 1])
-    found[0, 2] = np.nan  # lost, which is nothing to the others
+    found[0, 2] = np.nan  # lost, and within the box of the others
     np.testing.assert_allclose(normalised_distances(found, joints), [[0.1, 6.01 / 30, np.inf]])
     joints[0, 1] = np.nan  # not annotated, so not in the box
-    np.testing.assert_allclose(normalised_distances(found, joints)[0], [3 / (0.6 * 200**0.5), np.nan, np.inf])
+    of_all = normalised_distances(found, joints, box_of_all=True)
+    np.testing.assert_allclose(of_all[0], [3 / (0.6 * 200**0.5), np.nan, np.inf])
     np.testing.assert_allclose(correct_share(np.array([[0.1, np.nan], [np.inf, np.nan]]), 0.2), [0.5, np.nan])
+
+
+def test_a_lone_joint_has_no_box():
+    """It is found exactly, or infinitely far."""
+    joints = np.array([[[3, 4]], [[3, 4]]], float)
+    np.testing.assert_array_equal(normalised_distances(np.array([[[3, 4]], [[3, 5]]], float), joints), [[0], [np.inf]])
+
+
+def test_lost_joints_are_not_in_the_box():
+    """14 joints found 3 pixels beside the truth, in a box of 12×30 pixels; one far away is lost."""
+    joints = np.array([[[100 + 4 * (i % 4), 100 + 10 * (i // 4)] for i in range(14)] + [[-100, 110]]] * 2, float)
+    found = joints + np.array([3, 0])
+    found[:, 14] = np.nan
+    close = normalised_distances(found, joints)
+    np.testing.assert_allclose(close[:, :14], 3 / (0.6 * (12**2 + 30**2) ** 0.5))  # 0.155
+    assert np.nanmean(correct_share(close[:, :14], 0.1)) == 0
+    of_all = normalised_distances(found, joints, box_of_all=True)
+    assert np.nanmean(correct_share(of_all[:, :14], 0.1)) == 1
+
+
+def test_a_frame_in_which_every_joint_is_lost():
+    joints = np.array([[[1.0, 2], [3, 4], [np.nan, np.nan]]])
+    for box_of_all in (False, True):
+        distances = normalised_distances(np.full_like(joints, np.nan), joints, box_of_all=box_of_all)
+        np.testing.assert_array_equal(distances, [[np.inf, np.inf, np.nan]])

@@ -310,7 +310,7 @@ def test_frame_scores_are_the_reference_ones(shared, model):
 
 
 def test_ious_by_hand():
-    truth, predicted = np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 1]])
+    truth, predicted = np.array([[0, 0, 1, 1, 4]]), np.array([[0, 1, 1, 1, 1]])  # class 4 is none of four
     counts = confusion(predicted, truth, 4)
     assert counts.tolist() == [[1, 1, 0, 0], [0, 2, 0, 0], [0] * 4, [0] * 4]
     np.testing.assert_allclose(class_ious(counts), [1 / 2, 2 / 3, np.nan, np.nan])

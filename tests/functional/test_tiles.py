@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from functional.tiles import Tiles, from_subgrids, to_subgrids
+from functional.tiles import Tiles, displacements, from_subgrids, to_subgrids
 from tests.support.problems import SIZES, normal
 
 
@@ -20,6 +20,11 @@ def test_a_tile_s_block_holds_its_windows():
     tiles = Tiles(maps, radius=2)
     block = tiles.blocks(maps)[1, 1, 2]  # of the tile whose first query is (8, 16), [side, side, C]
     assert torch.equal(block, maps[1, :, 6:18, 14:26].permute(1, 2, 0))
+
+
+def test_displacements_are_row_major():
+    rows = [[(-1, -1), (0, -1), (1, -1)], [(-1, 0), (0, 0), (1, 0)], [(-1, 1), (0, 1), (1, 1)]]
+    assert torch.equal(displacements(1), torch.tensor(rows).flatten(0, 1))
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 3, 4])

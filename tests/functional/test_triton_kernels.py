@@ -28,12 +28,17 @@ def test_attend(size, searched, prior):
     torch.testing.assert_close(triton, native, atol=1e-5, rtol=1e-5)
 
 
-def test_the_first_of_equal_cells_counts():
-    """With constant features, the two largest logits of every window are those of its first two cells."""
-    flat = torch.full((1, 3, 4, 9), 2.0, device=DEVICE)
-    values = normal(1, 2, 4, 9).float().to(DEVICE)
+@pytest.mark.parametrize("searched", [False, True])
+def test_the_first_of_equal_cells_counts(searched):
+    """With constant features, the two largest logits are those of a window's first two cells, or of (6, 3) and one."""
+    flat = torch.full((1, 3, 8, 5), 2.0, device=DEVICE)
+    key = flat.clone()
+    key[..., 6, 3] = 3
+    values = normal(1, 2, 8, 5).float().to(DEVICE)
+    offsets = [torch.zeros(1, 2, 8, 5, device=DEVICE)] if searched else None
     native, triton = (
-        attend(flat, [flat], [values], 1, prior=True, backend=backend) for backend in ("native", "triton")
+        attend(flat, [key], [values], 1, offsets=offsets, prior=True, backend=backend)
+        for backend in ("native", "triton")
     )
     torch.testing.assert_close(triton, native, atol=1e-5, rtol=1e-5)
 

@@ -4,9 +4,11 @@ import csv
 
 import pytest
 import torch
+from torch import nn
 
 from models.liir import LIIR, TRAINING_ONLY
 from tests.support.golden import FIXTURES
+from tests.support.problems import normal
 
 STAGES = {
     "plain": {},
@@ -34,3 +36,12 @@ def test_key_head_starts_as_the_region_head_without_gradient():
     assert torch.equal(model.conv_semantic.weight, model.conv_semantic_k.weight)
     assert not any(parameter.requires_grad for parameter in model.conv_semantic_k.parameters())
     assert all(parameter.requires_grad for parameter in model.conv_semantic.parameters())
+
+
+def test_the_shifted_query_is_the_target_under_the_other_embedding():
+    model = LIIR(momentum=True).eval()
+    reference, target = normal(2, 1, 3, 32, 32, dtype=torch.float32)
+    other = normal(1, 64, 8, 8, seed=1, dtype=torch.float32)
+    shifted = model(reference, target, other).shifted_query
+    model.feature_extraction.pos_embed1 = nn.Parameter(other)
+    torch.testing.assert_close(shifted, model(reference, target).region_query)

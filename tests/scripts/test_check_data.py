@@ -41,8 +41,12 @@ def test_misplaced_folders_are_found(davis):
 
 
 def test_what_is_missing_is_told_with_where_to_get_it(davis):
+    require_refusal(check("davis", davis, "--year", 2016), "ImageSets/2016: is missing", "contains 2017")
     (davis / "JPEGImages" / "480p").rename(davis / "JPEGImages" / "Full-Resolution")
     require_refusal(check("davis", davis), "JPEGImages/480p", "Full-Resolution", "davischallenge.org")
+    shutil.rmtree(davis / "ImageSets")
+    told = require_refusal(check("davis", davis / "JPEGImages"))
+    assert told.endswith(f"pass the folder above, --datapath {davis}")
     (davis.parent / "valid.zip").touch()
     require_refusal(check("youtube-vos", davis.parent), "valid/meta.json", "unpack valid.zip")
 

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from tests.support.files import timeless
 from tests.support.repository import ROOT
 from tests.support.threads import one_thread
-from utils.errors import run
+from utils.errors import run_main
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
@@ -38,7 +38,7 @@ def run_here(main: Callable[[], None], script: Path, *arguments: object) -> Outc
     command = [str(script), *map(str, arguments)]
     with one_thread(), patch.object(sys, "argv", command), redirect_stdout(out), redirect_stderr(err):
         try:
-            run(main)
+            run_main(main)
         except SystemExit as end:
             code = end.code
     return Outcome(code, out.getvalue(), err.getvalue())

@@ -65,13 +65,20 @@ def window_mask(height: int, width: int, radius: int, *, circle: bool) -> Tensor
     return (apart.norm(dim=-1) < radius) if circle else (apart.abs().amax(-1) <= radius)
 
 
-def attend_top_k(query: Tensor, keys: Tensor, values: Tensor, windows: list[Tensor], top_k: int) -> Tensor:
-    """Attention of queries [C, N] over the best cells of T references [T, C, N], in windows bool [N, N]; [K, N]."""
+def attend_top_k(
+    query: Tensor, keys: Tensor, values: Tensor, windows: list[Tensor], top_k: int, *, ties: bool = True
+) -> Tensor:
+    """Attention of queries [C, N] over the best cells of T references [T, C, N], in windows bool [N, N]; [K, N].
+
+    ties: with all cells equal to the last of them; else the first of equal cells count.
+    """
     logits = torch.cat(
         [(query.T @ key).masked_fill(~window, -torch.inf) for key, window in zip(keys, windows, strict=True)], 1
     )
-    least = logits.topk(min(top_k, logits.shape[1]), 1).values[:, -1:]
-    weights = logits.masked_fill(logits < least, -torch.inf).softmax(1)
+    ordered, places = logits.sort(dim=1, descending=True, stable=True)
+    least = ordered[:, min(top_k, logits.shape[1]) - 1, None]
+    dropped = logits < least if ties else places.argsort(1) >= top_k
+    weights = logits.masked_fill(dropped, -torch.inf).softmax(1)
     return torch.cat(list(values), 1) @ weights.T
 
 

@@ -50,6 +50,23 @@ def other_stride(_: torch.device) -> object:
     return Kinds().__call__
 
 
+def other_columns(_: torch.device) -> object:
+    """An encoder of stride 8 whose rows alone are 8 pixels high."""
+    return lambda frames: frames[..., ::8, ::4]
+
+
+def stride_of_nothing(_: torch.device) -> object:
+    """An encoder whose stride is 0."""
+    encoder = Kinds()
+    encoder.stride = 0
+    return encoder
+
+
+def not_finite(_: torch.device) -> object:
+    """An encoder of stride 8 that has diverged."""
+    return lambda frames: torch.full_like(frames[..., ::8, ::8], torch.nan)
+
+
 def pair_of_strides(_: torch.device) -> torch.nn.Conv2d:
     """An encoder whose stride is a pair."""
     return torch.nn.Conv2d(3, 4, 8, 8)

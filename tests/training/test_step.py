@@ -1,13 +1,18 @@
 """A training step: what each option changes and what it does not. Frames are 64×64."""
 
 import copy
+from unittest.mock import patch
 
 import pytest
 import torch
 
+from models.losses import COLOUR_CHANNELS
+from models.queue import NegativeQueue
 from models.resnet import POSITION_GRID
 from tests.support.threads import one_thread
-from training.step import SHUFFLED_PATCH, Recipe, Training, shuffle_patches
+from training.files import read_training_state
+from training.seed import DROPPED_CHANNEL, SHUFFLED_EMBEDDING, generator, torch_generator
+from training.step import Progress, Recipe, Training, shuffle_patches
 from utils.distributed import World
 
 BATCH = 2
@@ -41,6 +46,72 @@ def build(**options) -> Training:
     return built
 
 
+def test_a_step_counts_and_the_last_one_begins_the_next_epoch(frames):
+    built = build()
+    built.step(*frames, VIDEOS, VIDEOS)
+    assert built.progress == Progress(epoch=0, step=1, steps=1)
+    built.progress.end_epoch_if_complete(2)
+    assert built.progress == Progress(epoch=0, step=1, steps=1)
+    built.progress.end_epoch_if_complete(1)
+    assert built.progress == Progress(epoch=1, step=0, steps=1)
+
+
+def test_a_loaded_state_continues_to_the_same_bits(frames, tmp_path):
+    straight, resumed = (build(usemomen=True, pe_shuffle=True) for _ in range(2))
+    straight.step(*frames, VIDEOS, VIDEOS)
+    torch.save(straight.state_dict(), tmp_path / "last.pt")
+    resumed.load_state_dict(read_training_state(tmp_path / "last.pt"), tmp_path / "last.pt")
+    for built in (straight, resumed):
+        built.step(*frames, VIDEOS, VIDEOS)
+    ours, theirs = (
+        [state["state_dict"], state["optimizer"]["state"], state["queue"], state["position"]]
+        for state in (straight.state_dict(), resumed.state_dict())
+    )
+    torch.testing.assert_close(theirs, ours, atol=0, rtol=0)
+
+
+def test_randomness_is_that_of_the_epoch_and_the_step(frames):
+    """It does not depend on how many steps were taken before; each purpose has its own random numbers."""
+    built, embeddings = build(pe_shuffle=True, lr=0.0, seed=7), []
+    built.model.register_forward_pre_hook(lambda _, inputs: embeddings.append(inputs[2]))
+    for step in range(4):
+        built.progress = Progress(epoch=1, step=step, steps=10 + 3 * step)
+        losses = built.step(*frames, VIDEOS, VIDEOS)
+        assert int(losses["channel"]) == COLOUR_CHANNELS[generator(7, DROPPED_CHANNEL, 1, step).integers(2)]
+        random = torch_generator(7, SHUFFLED_EMBEDDING, 1, step)
+        assert torch.equal(embeddings[-1], shuffle_patches(built.model.feature_extraction.pos_embed1, random))
+
+
+class OneOfTwo(World):
+    """A process beside one that has the same samples."""
+
+    def gather(self, part: torch.Tensor) -> torch.Tensor:
+        return torch.cat((part, part))
+
+
+def test_the_queue_is_that_of_all_processes(frames):
+    """Negatives are counted for, and keys are taken from, the whole global batch."""
+    built, everyone = build(usemomen=True), torch.arange(2 * BATCH)
+    built.world = OneOfTwo(0, 1, built.world.device)
+    built.queue = NegativeQueue(2 * BATCH, 1, channels=128, height=8, width=8, device=built.world.device)
+    with patch.object(built.queue, "negatives", wraps=built.queue.negatives) as negatives:
+        built.step(*frames, VIDEOS, everyone)
+    assert [asked.tolist() for asked in negatives.call_args.args] == [VIDEOS.tolist(), everyone.tolist()]
+    assert torch.equal(built.queue.videos, everyone)
+    assert built.queue.keys[:, :, :BATCH].any()
+    assert torch.equal(built.queue.keys[:, :, :BATCH], built.queue.keys[:, :, BATCH:])
+
+
+def test_an_unknown_backend_is_not_ignored(frames):
+    with pytest.raises(KeyError, match="none"):
+        build(backend="none").step(*frames, VIDEOS, VIDEOS)
+
+
+def test_adam_has_the_constants_of_the_method():
+    (group,) = build().optimizer.param_groups
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.999), 1e-8, 0)  # docs/method.md §6
+
+
 # The factors of the learning rate: the last sample at which each holds, and the first one after it.
 STAGE_1 = [(0, 1), (400_000, 1), (600_000, 1 / 2), (800_000, 1 / 4), (1_000_000, 1 / 8), (1_000_002, 1 / 16)]
 STAGE_1 += [(400_002, 1 / 2), (600_002, 1 / 4), (800_002, 1 / 8), (9_000_000, 1 / 16)]
@@ -61,6 +132,14 @@ def test_the_learning_rate_follows_the_samples_seen(momentum, samples, factor, f
     built.step(*frames, VIDEOS, VIDEOS)
     moved = (weight.detach().double() - before).abs().max()
     assert float(moved) == pytest.approx(1e-3 * factor, rel=1e-3)
+
+
+def test_the_learning_rate_follows_the_cosine(frames):
+    """Half of it, where half of the 38 steps after the warm-up of 2 are taken."""
+    built = build(cosine=40, lr=1e-3)
+    built.progress.steps = 21
+    built.step(*frames, VIDEOS, VIDEOS)
+    assert built.optimizer.param_groups[0]["lr"] == pytest.approx(0.5e-3)
 
 
 def test_a_step_starts_from_no_gradient(frames):
@@ -107,6 +186,7 @@ def test_shuffled_position_changes_the_region_loss_alone(frames):
 
 
 def test_shuffling_moves_whole_patches():
+    """Of 16×16 cells."""
     cells = torch.arange(POSITION_GRID**2, dtype=torch.float32).view(1, 1, POSITION_GRID, POSITION_GRID)
     embedding = torch.cat((cells, -cells), 1)
     first, again, other = (shuffle_patches(embedding, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
@@ -114,16 +194,21 @@ def test_shuffling_moves_whole_patches():
     assert not torch.equal(first, other)
     assert first.shape == embedding.shape
 
-    def patches(maps: torch.Tensor) -> set[tuple[float, ...]]:
-        cut = maps.unfold(2, SHUFFLED_PATCH, SHUFFLED_PATCH).unfold(3, SHUFFLED_PATCH, SHUFFLED_PATCH)
+    def patches(maps: torch.Tensor, side: int) -> set[tuple[float, ...]]:
+        cut = maps.unfold(2, side, side).unfold(3, side, side)
         return {tuple(patch.tolist()) for patch in cut.permute(2, 3, 0, 1, 4, 5).flatten(2).flatten(0, 1)}
 
-    assert patches(first) == patches(embedding)
+    assert patches(first, 16) == patches(embedding, 16)
+    assert not patches(first, 32) & patches(embedding, 32)
 
 
-def test_a_loss_that_is_not_finite_changes_no_weight(frames):
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_what_is_not_finite_changes_no_weight(broken, frames):
     built = build()
-    frames[1][0, 0, 0, 0] = float("inf")
+    if broken == "loss":
+        frames[1][0, 0, 0, 0] = float("inf")
+    else:
+        built.model.post_convolution.weight.register_hook(lambda gradient: gradient * float("inf"))
     before = copy.deepcopy(dict(built.model.named_parameters()))
     with pytest.raises(FloatingPointError, match="not finite"):
         built.step(*frames, VIDEOS, VIDEOS)

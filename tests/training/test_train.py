@@ -1,12 +1,15 @@
 """train.py: what it writes, how it is launched, and what it refuses."""
 
 import socket
+import sys
+from dataclasses import asdict
 
 import cv2
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import train
 from models.liir import LIIR, TRAINING_ONLY
 from tests.support.checkpoints import write_checkpoint
 from tests.support.commands import TORCHRUN, require_refusal
@@ -24,6 +27,7 @@ from tests.support.training_runs import (
 )
 from tests.support.videos import write_videos
 from training.pretrained import load_pretrained
+from training.step import Recipe
 from utils.checkpoint import load_weights, read_state_dict
 
 
@@ -97,6 +101,13 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def test_defaults_are_those_of_the_recipe(monkeypatch):
+    """A state of an older version, which lacks an option, is taken to have had its default."""
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    arguments = vars(train.parse_arguments())
+    assert {name: arguments[name] for name in asdict(Recipe())} == asdict(Recipe())
 
 
 @pytest.mark.parametrize(
@@ -239,3 +250,14 @@ def test_several_processes_tell_a_mistake_once(tmp_path):
         assert result.code
         (error,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
         assert told in error
+
+
+def test_a_training_stopped_before_its_last_weights_saves_them(videos, tmp_path):
+    """Killed between the last state and the last weights: the same command writes them."""
+    assert train_here(videos, tmp_path, "--steps", 1).code == 0
+    weights, last = tmp_path / "checkpoint_iter_1.pt", tmp_path / "last.pt"
+    weights.unlink()
+    assert train_here(videos, tmp_path, "--steps", 1).code == 0
+    before = weights.stat().st_mtime_ns, last.stat().st_mtime_ns
+    assert train_here(videos, tmp_path, "--steps", 1).code == 0
+    assert before == (weights.stat().st_mtime_ns, last.stat().st_mtime_ns)

@@ -32,7 +32,7 @@ LEAVES = """
 import os, sys
 import torch
 from utils.distributed import join_world
-from utils.errors import run
+from utils.errors import run_main
 
 def main():
     with join_world(torch.device("cpu")) as world:
@@ -42,7 +42,7 @@ def main():
             raise SystemExit(0)
 
 try:
-    run(main)
+    run_main(main)
 except SystemExit:
     pass
 threads = [open(f"/proc/self/task/{thread}/comm").read().strip() for thread in os.listdir("/proc/self/task")]

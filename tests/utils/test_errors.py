@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.errors import UserError, run, warn
+from utils.errors import UserError, run_main, warn
 
 
 def test_run_makes_one_line_of_an_error(capsys):
@@ -10,14 +10,14 @@ def test_run_makes_one_line_of_an_error(capsys):
         raise UserError("a.png: damaged\n  (decoder: line 1\r\nline 2)\t; replace it")
 
     with pytest.raises(SystemExit) as end:
-        run(main)
+        run_main(main)
     assert end.value.code == 2
     assert capsys.readouterr() == ("", "error: a.png: damaged (decoder: line 1 line 2) ; replace it\n")
 
 
 def test_run_passes_bugs_on(capsys):
     with pytest.raises(ValueError, match="a bug"):
-        run(lambda: int("a bug"))
+        run_main(lambda: int("a bug"))
     assert capsys.readouterr() == ("", "")
 
 

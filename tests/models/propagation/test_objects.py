@@ -1,11 +1,13 @@
 """Objects by id: arbitrary ids, late objects, corrections, and propagation at a reduced size."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from functional.metrics import jaccard
-from models.propagation import LocalProtocol, ObjectPropagator, Propagator, TopKProtocol
+from models.propagation import LocalProtocol, ObjectPropagator, Propagator
 from tests.support.features import STRIDE, Kinds, middles, paint
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -80,16 +82,35 @@ def test_given_masks_are_returned_unchanged(max_side=32):
     assert jaccard(mask == 1, late == 1) > 0.75
 
 
-def test_maps_are_stretched_at_every_size():
-    """Label 2 never has the largest weight, but it has where each label's map is stretched to [0, 1]."""
-    soft = torch.tensor([[[0.6, 0.7, 0.9, 1.0]], [[0.4, 0.0, 0.0, 0.0]], [[0.0, 0.3, 0.1, 0.0]]])
-    for stretch, expected in ((False, [0, 0, 0, 0]), (True, [1, 2, 0, 0])):
-        protocol = TopKProtocol(radius=1, top_k=1, context=1, temperature=1.0, stretch=stretch)
-        propagator = Propagator(Kinds(), protocol, stride=4)
-        assert propagator.harden(soft, (4, 16))[2, 2::4].tolist() == expected
-        enlarged = propagator.harden(soft, (4, 16), enlarged=(8, 32))
-        assert enlarged.shape == (8, 32)
-        assert enlarged[4, 4::8].tolist() == expected
+def test_a_given_mask_corrects_at_a_reduced_size_too():
+    objects = start(max_side=32)
+    kinds = scene((1, 8, 8), (2, 24, 40))
+    step(objects, kinds, (kinds > 0).astype(np.uint8))  # one object, by mistake
+    assert np.array_equal(step(objects, kinds, kinds), kinds)
+
+
+def test_ids_are_not_blended_at_a_reduced_size():
+    """The left edge of object 9 lies between two pixels of the smaller mask; no 5 may come out of 9 and 0."""
+    objects = start(max_side=32)
+    kinds = scene((1, 0, 0), (2, 24, 41))
+    step(objects, kinds, np.array([0, 5, 9], np.uint8)[kinds])
+    assert not (step(objects, kinds)[24:] == 5).any()
+
+
+def test_frames_are_averaged_when_made_smaller_and_never_made_larger():
+    frame = np.zeros((48, 64, 3), np.uint8)
+    frame[:, ::2] = 200
+    assert (start(max_side=32).prepare(frame).pixels == 100).all()
+    assert start(max_side=80).prepare(frame).pixels.shape[1:] == (48, 64)
+
+
+def test_the_seconds_of_all_steps_are_summed(monkeypatch):
+    clock = iter((0.0, 1.0, 10.0, 13.0))
+    monkeypatch.setattr("models.propagation.objects.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    objects = start()
+    for given in (scene((1, 8, 8)), None):
+        step(objects, scene((1, 8, 8)), given)
+    assert objects.seconds == 4
 
 
 def test_preparing_frames_ahead_keeps_no_state():

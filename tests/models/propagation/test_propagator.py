@@ -1,13 +1,17 @@
 """The propagator: which frames it remembers, which labels it takes, what a step returns."""
 
 import itertools
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from functional.attention import attend
+from functional.long_range_search import expected_offset
 from models.propagation import (
+    PROTOCOLS,
     UNKNOWN,
     LocalProtocol,
     NonFiniteFeaturesError,
@@ -170,6 +174,28 @@ def test_late_objects_join_and_their_frame_is_remembered():
     assert propagator.step(frame_of(cells)).mask[2::4, 2::4].tolist() == cells
 
 
+def test_labels_given_later_may_be_fewer():
+    """Hard labels, and soft ones on the grid of a frame of odd size."""
+    frame = noise(5, 7)
+    for fewer in (halves(5, 7), torch.ones(1, 2, 2)):
+        propagator = Propagator(patches, LocalProtocol(radius=1))
+        propagator.step(frame, halves(5, 7, 2))
+        propagator.step(frame, fewer)
+        assert len(propagator.step(frame).soft) == 3
+
+
+def test_attention_and_search_use_the_backend():
+    propagator = Propagator(patches, LocalProtocol(radius=1), backend="other")
+    with (
+        patch("models.propagation.propagator.attend", wraps=attend) as attention,
+        patch("models.propagation.propagator.expected_offset", wraps=expected_offset) as search,
+    ):
+        for t in range(20):  # the first frame is searched from the 16th on
+            propagator.step(noise(8, 8, t), None if t else halves(8, 8))
+    for calls in (attention.call_args_list, search.call_args_list):
+        assert {call.kwargs["backend"] for call in calls} == {"other"}
+
+
 def test_soft_labels_are_taken_and_remembered():
     """Soft labels on the feature grid are remembered soft or hard, as the protocol says."""
     frame, soft = frame_of([[1, 1, 0, 0]]), torch.tensor([[[0.7, 0.7, 1, 1]], [[0.3, 0.3, 0, 0]]])
@@ -193,3 +219,10 @@ def test_soft_labels_are_taken_and_remembered():
 def test_labels_that_do_not_fit(labels):
     with pytest.raises(ValueError, match="labels"):
         Propagator(colours, LocalProtocol(radius=1)).step(frame_of([[1, 1, 0, 0]]), labels)
+
+
+@pytest.mark.parametrize("protocol", [LocalProtocol(radius=2, search=False), PROTOCOLS["crw"][1], PROTOCOLS["dino"][1]])
+def test_features_in_half_precision(protocol):
+    propagator = Propagator(lambda frames: patches(frames).half(), protocol)
+    propagator.step(noise(32, 48), halves(32, 48))
+    assert propagator.step(noise(32, 48)).mask.float().mean() == pytest.approx(0.5, abs=0.1)

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.propagation import PROTOCOLS, LocalProtocol, Propagator, ReferencePolicy, released_protocol
+from models.propagation import (
+    PROTOCOLS,
+    LocalProtocol,
+    Propagator,
+    ReferencePolicy,
+    released_protocol,
+)
 from tests.support import dense
 from tests.support.problems import normal
 
@@ -25,6 +31,13 @@ def test_reference_frames(target, policy):
     assert LocalProtocol(policy=ReferencePolicy(policy)).references(target) == expected_references(target, policy)
 
 
+def test_frames_whose_labels_were_given_stay_references():
+    assert LocalProtocol().references(20, {0, 8}) == [0, 5, 8, 15, 17, 19]
+    crw = PROTOCOLS["crw"][1]
+    assert crw.references(40, {0, 8}) == [0, 8, *range(20, 40)]
+    assert [crw.copies_of_first(target) for target in (1, 20, 21, 40)] == [20, 1, 0, 0]
+
+
 LABELS = 3
 
 
@@ -33,13 +46,17 @@ def propagate_densely(name: str, video: list[Tensor], first: Tensor) -> list[Ten
     height, width = video[0].shape[1:]
     context, radius, top_k, temperature = {"crw": (20, 12, 10, 0.05), "dino": (7, 12, 5, 0.1)}[name]
     near = dense.window_mask(height, width, radius, circle=name == "crw")
+    everywhere = torch.ones_like(near)
     flat = [F.normalize(features.flatten(1), dim=0) for features in video]
     soft = [first]
     for t in range(1, len(video)):
         frames = sorted({0} | {s for s in range(t) if t - s <= context})
-        windows = [torch.ones_like(near) if name == "crw" and s == 0 else near for s in frames]
+        windows = [everywhere if name == "crw" and s == 0 else near for s in frames]
+        if name == "crw":  # the first frame stands in for those before it, and competes through its windows, too
+            copies = range(t - context, 1)
+            frames, windows = frames + [0] * len(copies), windows + [near] * len(copies)
         query, keys = flat[t] / temperature, torch.stack([flat[s] for s in frames])
-        soft.append(dense.attend_top_k(query, keys, [soft[s] for s in frames], windows, top_k))
+        soft.append(dense.attend_top_k(query, keys, [soft[s] for s in frames], windows, top_k, ties=name == "dino"))
     return soft
 
 
@@ -74,6 +91,9 @@ def test_the_released_models_differ_in_three_fields():
     assert released_protocol(momentum=False, compact=True) == LocalProtocol(prior=True)
     both = released_protocol(momentum=True, compact=True)
     assert both == LocalProtocol(search=False, prior=True, foreground_gain=1.05)
+    for momentum, compact in itertools.product((False, True), repeat=2):
+        released = released_protocol(momentum=momentum, compact=compact, policy=ReferencePolicy.LAST)
+        assert released.policy == ReferencePolicy.LAST
 
 
 def test_what_does_not_go_together():
