@@ -48,7 +48,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--enc_mo", type=at_least(0, float), default=0.999, help="momentum of the key head")
     parser.add_argument("--compact", action="store_true", help="compactness loss")
     parser.add_argument("--freeze_bn", action="store_true", help="freeze BatchNorm's running statistics")
-    parser.add_argument("--pe_shuffle", action="store_true", help="compare negatives under a shuffled position")
+    parser.add_argument(
+        "--pe_shuffle",
+        action="store_true",
+        help="encode queries for negatives with a shuffled embedding",
+    )
     parser.add_argument("--cosine", type=at_least(0), default=0, help="train this many steps, cosine learning rate")
     parser.add_argument("--worker", type=at_least(0), default=12, help="number of frame-loading threads")
     parser.add_argument("--seed", type=at_least(0), default=0, help="random seed")

@@ -22,8 +22,8 @@ THRESHOLDS = (0.1, 0.2)
 class Counted(NamedTuple):
     """Which frames and joints are scored; published evaluations differ in this."""
 
-    with_first: bool  # the first frame, whose joints are given
-    all_joints: bool  # lost joints, as wrong
+    with_first: bool  # count the first frame, whose joints are given
+    all_joints: bool  # count lost joints as wrong
     box: str  # of which true joints: "found", those whose prediction is not lost, or "annotated", all
 
     def in_words(self) -> str:
@@ -37,7 +37,8 @@ class Counted(NamedTuple):
 def distances_of(video: Video, found: np.ndarray, counted: Counted) -> np.ndarray:
     """Compute one video's normalised distances, [T, J] or without the first frame [T - 1, J], NaN where not scored.
 
-    found: predicted (x, y) in pixels [T, J, 2]. Scored where annotated, here and in frame 0; lost only if `all_joints`.
+    found: predicted (x, y) in pixels [T, J, 2]. A joint is scored if it is annotated in this frame and in frame 0; a
+    lost joint only with `all_joints`.
     """
     scored = ~np.isnan(video.joints).any(2) & ~np.isnan(video.joints[0]).any(1)
     if not counted.all_joints:

@@ -13,9 +13,9 @@ BOX_SHARE = 0.6  # distances are divided by this share of the diagonal of the jo
 
 
 def heat_maps(joints: Tensor, height: int, width: int) -> Tensor:
-    """Draw Gaussians at joints (x, y) in cells [J, 2], after the background, 1 where all are 0: [1 + J, height, width].
+    """Return [1 + J, height, width]: the background, 1 where all other maps are 0, then a Gaussian at each joint.
 
-    The map of a joint that is NaN or outside the frame is 0.
+    joints: (x, y) in cells [J, 2]. The map of a joint that is NaN or outside the frame is 0.
     """
     y, x = (torch.arange(size, dtype=joints.dtype) for size in (height, width))
     squares = (x - joints[:, 0, None, None]).square() + (y[:, None] - joints[:, 1, None, None]).square()
@@ -36,7 +36,7 @@ def joint_positions(maps: Tensor) -> Tensor:
 
 
 def normalised_distances(found: np.ndarray, joints: np.ndarray, *, box_of_all: bool = False) -> np.ndarray:
-    """Compute distances between found and true joints [T, J, 2], [T, J]; NaN where a true joint is NaN.
+    """Return the distances [T, J] between found and true joints [T, J, 2]; NaN where a true joint is NaN.
 
     They are divided by 0.6 of the diagonal of the box around the frame's true joints whose prediction is not lost
     (box_of_all: around all true joints), and infinite for lost joints.
@@ -54,6 +54,6 @@ def normalised_distances(found: np.ndarray, joints: np.ndarray, *, box_of_all: b
 
 
 def correct_share(distances: np.ndarray, threshold: float) -> np.ndarray:
-    """PCK: share of each joint's distances [N, J], without NaN, up to the threshold, [J]; NaN if all are NaN."""
+    """Return each joint's PCK [J]: of its distances [N, J] that are not NaN, the share up to the threshold."""
     count = (~np.isnan(distances)).sum(0)
     return np.where(count > 0, (distances <= threshold).sum(0) / np.maximum(count, 1), np.nan)

@@ -70,7 +70,7 @@ def _has_more_ties(found: list[TopK], best: TopK) -> bool:
 
 
 def _merge(found: list[TopK], counts: Sequence[int], top_k: int, size: int, *, ties: bool) -> TopK:
-    """Select the top k of all reference frames, of each of which `counts` copies compete.
+    """Select the top k of all reference frames; frame i takes part `counts[i]` times.
 
     size: cells of a frame. ties: more channels than k, -inf where a query has no ties.
     """

@@ -32,7 +32,9 @@ def compute_losses(
     negatives: Negatives | None = None,
     backend: str = "native",
 ) -> dict[str, Tensor]:
-    """Compute the total loss, its parts, and the reconstruction of the dropped channel [B, 1, H/4, W/4], by name.
+    """Compute the losses "total", "pixel", "region", "compactness", as far as they apply, and reconstructions by name.
+
+    "reconstruction" is that of the dropped channel [B, 1, H/4, W/4], "region_reconstruction" [B, 1, H/8, W/8].
 
     reference, target: the dropped channel of the unmodified frames, [B, 1, H, W].
     """

@@ -9,7 +9,8 @@ from utils.checkpoint import load_weights, read_state_dict
 def load_pretrained(model: LIIR, path: Path) -> None:
     """Copy the weights of a checkpoint into the model; the key head becomes a copy of the region head.
 
-    Heads that are missing in the checkpoint keep their initial values; UserError if others are missing or unknown.
+    Heads that are missing in the checkpoint keep their initial values, a region head that the model lacks is ignored;
+    UserError if other weights are missing or unknown.
     """
     unused = ("colorizer.", "conv_semantic_k.")
     state = {name: value for name, value in read_state_dict(path).items() if not name.startswith(unused)}

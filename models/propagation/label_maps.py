@@ -25,7 +25,10 @@ def to_grid(mask: Tensor, rule: ToGrid, grid: Size, *, stride: int, channels: in
 
 
 def to_mask(soft: Tensor, rule: ToMask, frame: Size, size: Size, *, stride: int) -> Tensor:
-    """The strongest label of every pixel, int64 [H, W], of label weights [K, h, w]; frame: size at the encoder."""
+    """Convert label weights [K, h, w] to the strongest label of each pixel, int64 [H, W].
+
+    frame: the frame's size at the encoder; size: that of the mask; stride: pixels per cell at the encoder.
+    """
     if rule == ToMask.DIRECT:
         return _argmax_at(soft, size)
     cells = soft.shape[1] * stride, soft.shape[2] * stride

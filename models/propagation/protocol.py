@@ -85,7 +85,7 @@ class TopKProtocol:
     normalise: bool = True  # L2-normalise the features
     circle: bool = False  # circular windows: cells at a distance less than the radius
     given_in_full: bool = False  # no windows in frames with given labels: all cells are compared
-    copies: bool = False  # windowed copies of the first frame fill up the context until it is full
+    copies: bool = False  # windowed copies of the first frame take the places of missing frames of the context
     ties: bool = False  # keep all cells whose logit equals the smallest of the top k
     short_side: int | None = None  # resize frames to this shorter side, in pixels; None: native size
     multiple: int = 1  # with `short_side`: round the longer side down to a multiple of this
