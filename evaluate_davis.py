@@ -67,9 +67,10 @@ def main() -> None:
                 run.keep(sequence, propagate_one(sequence, run.features, savepath, run.bar, draw=arguments.overlay))
                 run.bar.set_postfix_str(running_score(run.finished))
             if run.is_main:
-                write_results(savepath, subset, run.description, run.records(sequences))
+                records = run.records(sequences)
+                write_results(savepath, subset, run.description, records)
                 if arguments.report:
-                    write_davis_report(savepath, sequences, masks, run.records(sequences))
+                    write_davis_report(savepath, sequences, masks, records)
     else:
         masks = find_predictions(sequences, arguments.predictions)
         description = json_values({**same, "predictions": arguments.predictions})

@@ -1,5 +1,6 @@
 """DAVIS: scores of propagated or existing masks, result files and report (docs/method.md §9)."""
 
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -49,7 +50,7 @@ def score_one(sequence: Sequence, masks: list[Path]) -> dict[str, Any]:
         require_size(masks[index], mask, truth.shape)
         if unknown := np.setdiff1d(mask, [0, *scores]).tolist():
             raise UserError(f"{masks[index]}: object {unknown[0]} is not in the first mask of {sequence.name}")
-        add_scores(scores, mask, truth)
+        add_scores(scores, mask, truth, scores)
     return {"frames": len(sequence.frames), "objects": scores}
 
 
@@ -62,12 +63,12 @@ def score_frame(scores: Scores, sequence: Sequence, index: int, mask: np.ndarray
     """Score the mask of one frame, ids [H, W], against the ground truth; UserError if their sizes differ."""
     truth = sequence.read_mask(index)
     require_size(sequence.masks[index], truth, mask.shape)
-    add_scores(scores, mask, truth)
+    add_scores(scores, mask, truth, scores)
 
 
-def add_scores(scores: Scores, mask: np.ndarray, truth: np.ndarray) -> None:
-    """Append J and F of each object in one mask, ids [H, W], to `scores`."""
-    for number, values in frame_scores(mask, truth, scores).items():
+def add_scores(scores: Scores, mask: np.ndarray, truth: np.ndarray, objects: Iterable[int]) -> None:
+    """Append J and F of these objects in one mask, ids [H, W], to `scores`."""
+    for number, values in frame_scores(mask, truth, objects).items():
         for measure, value in values.items():
             scores[number][measure].append(value)
 

@@ -77,5 +77,5 @@ def _section(video: Video, savepath: Path, record: dict[str, Any]) -> Section:
     pictures = []
     for i, caption in to_show(len(video.frames), record["mIoU"]):
         frame, mask = read_frame(video.frames[i]), read_mask(mask_path(savepath, video, i))
-        pictures.append(Picture(caption, overlay(frame, resize_nearest(mask, frame.shape[:2]))))
+        pictures.append(Picture(caption, overlay(frame, mask)))
     return Section(video.name, {"mIoU": record["mIoU"]}, first=1, pictures=pictures)

@@ -7,18 +7,17 @@ import numpy as np
 
 from dataloaders.video import read_frame, read_mask, require_size
 from dataloaders.youtube_vos import Video, read_meta
+from evaluation.davis import Scores, add_scores
 from evaluation.report import REPORT, Picture, Section, to_show, write_report
 from evaluation.run import Records
 from evaluation.submission import pack, validate
-from functional.metrics import MEASURES, frame_scores
+from functional.metrics import MEASURES
 from utils.errors import UserError, warn
 from utils.savepath import write_json
 from utils.visualize import overlay
 
 RECORD_KEYS = ("objects",)  # required in the record of a video, besides "frames"
 GROUPS = 4  # J and F of seen and unseen categories
-
-Scores = dict[int, dict[str, list[float]]]  # object -> "J", "F" -> values of its expected frames except the first
 
 
 def mask_path(savepath: Path, video: Video, frame: str) -> Path:
@@ -35,10 +34,7 @@ def score_frame(scores: Scores, video: Video, frame: str, mask: np.ndarray) -> N
     """Append J and F of the objects that are scored in a frame: expected but not given; mask: ids [H, W]."""
     truth = video.truth(frame)
     require_size(video.masks / f"{frame}.png", truth, mask.shape)
-    numbers = [obj.number for obj in video.objects if frame in obj.frames[1:]]
-    for number, values in frame_scores(mask, truth, numbers).items():
-        for measure, value in values.items():
-            scores[number][measure].append(value)
+    add_scores(scores, mask, truth, [obj.number for obj in video.objects if frame in obj.frames[1:]])
 
 
 def write_results(

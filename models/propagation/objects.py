@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from functional.color import normalised_lab
+from models.propagation.label_maps import Size
 from models.propagation.propagator import UNKNOWN, Propagator
-
-Size = tuple[int, int]  # height, width
 
 
 class PreparedFrame(NamedTuple):

@@ -90,9 +90,12 @@ class Propagator:
             own = mask
             if self.protocol.to_grid == ToGrid.CORNER and size != input_size:  # corners of the cells of the input
                 own = self._merge(hard, soft, input_size, input_size)
-            stored = to_grid(own, self.protocol.to_grid, grid, stride=self.stride, channels=self.channels)
-        self._store(features, stored if self.protocol.soft else stored.argmax(0))
-        return Prediction(stored if soft is None else soft, mask)
+            if self.protocol.soft:
+                stored = to_grid(own, self.protocol.to_grid, grid, stride=self.stride, channels=self.channels)
+            else:
+                stored = own[:: self.stride, :: self.stride]
+        self._store(features, stored)
+        return Prediction(self._as_soft(stored) if soft is None else soft, mask)
 
     def _take(self, labels: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Split given labels into hard ones, int64 [H, W], or soft ones [K, h, w]; new labels get channels."""
@@ -161,15 +164,18 @@ class Propagator:
         With soft labels and the prior, a channel of ones is appended; attention turns it into the sum of the weights.
         """
         protocol = self.protocol
-        if labels.is_floating_point():
-            values = F.pad(labels, (0, 0, 0, 0, 0, self.channels - len(labels)))[None]
-        else:
-            values = one_hot(labels, self.channels)[None]
+        values = self._as_soft(labels)[None]
         if protocol.foreground_gain != 1:
             values[:, 1:] *= protocol.foreground_gain
         if isinstance(protocol, LocalProtocol) and protocol.soft and protocol.prior:
             values = F.pad(values, (0, 0, 0, 0, 0, 1), value=1.0)
         return values
+
+    def _as_soft(self, labels: Tensor) -> Tensor:
+        """Convert stored hard labels [h, w] or soft labels [k, h, w] to soft ones of all channels, [K, h, w]."""
+        if labels.is_floating_point():
+            return F.pad(labels, (0, 0, 0, 0, 0, self.channels - len(labels)))
+        return one_hot(labels, self.channels)
 
     def _offset(self, protocol: LocalProtocol, features: Tensor, reference: int) -> Tensor | None:
         """Compute the window offsets [1, 2, h, w] in a reference frame; None if it is not searched."""
