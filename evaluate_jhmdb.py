@@ -9,8 +9,8 @@ import torch
 from tqdm import tqdm
 
 from dataloaders.badja import load_badja
+from dataloaders.frames import read_squeezed
 from dataloaders.jhmdb import Video, load_jhmdb
-from dataloaders.video import read_squeezed
 from evaluation.features import Features, add_feature_options, feature_options
 from evaluation.jhmdb import RECORD_KEYS, Counted, write_joints_report, write_results
 from evaluation.report import REPORT, add_report_option

@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dataloaders.video import read_squeezed
+from dataloaders.frames import read_squeezed
 from dataloaders.vip import Video, load_videos
 from evaluation.features import Features, add_feature_options, feature_options
 from evaluation.report import REPORT, add_report_option

@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dataloaders.video import read_frames
+from dataloaders.frames import read_frames
 from dataloaders.youtube_vos import META, Video, load_videos
 from evaluation.features import Features, add_feature_options, feature_options, require_native_frames
 from evaluation.report import REPORT, add_report_option

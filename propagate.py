@@ -16,16 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from dataloaders.video import (
-    MAX_RATE,
-    USUAL_RATE,
-    list_frames,
-    read_frame,
-    read_frames,
-    read_mask,
-    read_video,
-    require_size,
-)
+from dataloaders.frames import list_frames, read_frame, read_frames, require_size
+from dataloaders.masks import read_mask
+from dataloaders.video import MAX_RATE, USUAL_RATE, read_video
 from evaluation.features import (
     DEFAULT_CHECKPOINT,
     add_feature_options,

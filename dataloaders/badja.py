@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from dataloaders.files import read_json, require_plain
+from dataloaders.frames import list_frames
 from dataloaders.jhmdb import Video
 from dataloaders.layout import require_layout
-from dataloaders.video import choose, list_frames
+from dataloaders.lists import choose
 from utils.errors import UserError
 
 BADJA = "joints_480p.json"

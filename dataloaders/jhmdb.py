@@ -9,8 +9,9 @@ import numpy as np
 import scipy.io
 
 from dataloaders.files import require_plain
+from dataloaders.frames import list_frames, read_frame
 from dataloaders.layout import require_layout
-from dataloaders.video import choose, list_frames, read_frame, read_list
+from dataloaders.lists import choose, read_list
 from utils.errors import UserError
 
 JHMDB_JOINTS = (

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dataloaders.files import read_text
-from dataloaders.video import read_frame
+from dataloaders.frames import read_frame
 from utils.errors import UserError
 
 GAPS, GAP_PROBABILITIES = (2, 5, 8), (0.4, 0.4, 0.2)  # distance of the frames of a pair

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dataloaders.frames import list_frames, read_frame, require_size
 from dataloaders.layout import require_layout
-from dataloaders.video import choose, list_frames, read_frame, read_list, read_mask, require_size
+from dataloaders.lists import choose, read_list
+from dataloaders.masks import read_mask
 from utils.errors import UserError
 
 LIST = "lists/val_videos.txt"

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from dataloaders.files import read_json, require_plain
+from dataloaders.frames import list_frames, require_size
 from dataloaders.layout import require_layout
-from dataloaders.video import choose, list_frames, read_mask, require_size
+from dataloaders.lists import choose
+from dataloaders.masks import read_mask
 from utils.errors import UserError
 
 META = "meta.json"

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dataloaders.davis import Sequence, list_predictions, read_ids
-from dataloaders.video import read_frame, require_size
+from dataloaders.frames import read_frame, require_size
 from evaluation.report import REPORT, Picture, Section, to_show, write_report
 from evaluation.run import Records
 from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scores, legacy_measure, object_summary

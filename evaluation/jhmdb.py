@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from dataloaders.frames import read_frame
 from dataloaders.jhmdb import Video
-from dataloaders.video import read_frame
 from evaluation.report import REPORT, Picture, Section, to_show, write_report
 from evaluation.run import Records
 from functional.keypoints import correct_share, normalised_distances

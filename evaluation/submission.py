@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dataloaders.video import UNDECODABLE, read_frame
+from dataloaders.frames import UNDECODABLE, read_frame
 from dataloaders.youtube_vos import Video
 from utils.errors import UserError
 from utils.savepath import replacing, writing

@@ -6,7 +6,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dataloaders.video import read_frame, read_mask, require_size
+from dataloaders.frames import read_frame, require_size
+from dataloaders.masks import read_mask
 from dataloaders.vip import CLASSES, Video
 from evaluation.report import REPORT, Picture, Section, to_show, write_report
 from evaluation.run import Records

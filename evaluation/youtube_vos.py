@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from dataloaders.video import read_frame, read_mask, require_size
+from dataloaders.frames import read_frame, require_size
+from dataloaders.masks import read_mask
 from dataloaders.youtube_vos import Video, read_meta
 from evaluation.davis import Scores, add_scores
 from evaluation.report import REPORT, Picture, Section, to_show, write_report

@@ -12,7 +12,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
 from dataloaders.davis import Sequence, list_predictions, load_sequences, read_ids
-from dataloaders.video import read_frame
+from dataloaders.frames import read_frame
 from utils.errors import UserError, run_main
 from utils.options import ArgumentParser, at_least
 from utils.visualize import overlay

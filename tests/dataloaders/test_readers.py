@@ -17,8 +17,10 @@ from PIL import Image
 
 from dataloaders.badja import BADJA, load_badja
 from dataloaders.files import read_json
+from dataloaders.frames import read_frame
+from dataloaders.lists import read_list
+from dataloaders.masks import read_mask
 from dataloaders.training_pairs import MAX_FRAMES, Video, read_index
-from dataloaders.video import read_frame, read_list, read_mask
 from dataloaders.youtube_vos import read_meta
 from tests.support.images import frame_pixels, mask_pixels
 from utils import savepath

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataloaders.video import choose, list_frames, read_frame, read_mask, read_squeezed, read_video, require_size
+from dataloaders.frames import list_frames, read_frame, read_squeezed, require_size
+from dataloaders.lists import choose
+from dataloaders.masks import read_mask
+from dataloaders.video import read_video
 from tests.support.images import SIZE, frame_pixels, mask_pixels, write_frame
 from utils.errors import UserError
 from utils.visualize import davis_palette, write_mask

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dataloaders.davis import load_sequences
-from dataloaders.video import read_frame
+from dataloaders.frames import read_frame
 from evaluation.davis import davis_section, write_results
 from functional.metrics import object_summary, statistics
 from tests.support.davis import SCRIPT, write_davis, write_predictions

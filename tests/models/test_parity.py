@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dataloaders.davis import load_sequences
-from dataloaders.video import read_frame
+from dataloaders.frames import read_frame
 from functional.attention import attend
 from functional.color import normalised_lab
 from functional.compactness import PEAK_AT_TEST

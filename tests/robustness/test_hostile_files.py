@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dataloaders.frames import read_frame
+from dataloaders.masks import read_mask
 from dataloaders.training_pairs import Video, read_index
-from dataloaders.video import read_frame, read_mask
 from scripts import check_data, export_checkpoint
 from tests.support import jhmdb, training_runs, user_video, vip, youtube_vos
 from tests.support.checkpoints import write_checkpoint

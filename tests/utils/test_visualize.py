@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from dataloaders.video import read_mask
+from dataloaders.masks import read_mask
 from tests.support.golden import load_golden
 from utils.visualize import VideoWriter, davis_palette, overlay, write_mask
 
