@@ -19,6 +19,7 @@ from evaluation.youtube_vos import (
     write_results,
     write_youtube_vos_report,
 )
+from models.propagation import unknown_elsewhere
 from utils.background import in_background, read_ahead
 from utils.errors import run_main
 from utils.options import ArgumentParser, add_savepath_options, at_least, comma_separated
@@ -71,7 +72,8 @@ def propagate_one(
     with in_background() as submit:
         frames = read_ahead((frame, objects.prepare(frame)) for frame in read_frames(video.frames))
         for index, (frame, prepared) in enumerate(frames):
-            mask, name = objects.step(prepared, video.given(index, frame)), video.frames[index].stem
+            given, name = video.given(index, frame), video.frames[index].stem
+            mask = objects.step(prepared, unknown_elsewhere(given) if index and given is not None else given)
             if name in video.wanted:
                 submit(write_mask, mask_path(savepath, video, name), mask)
                 if video.scored:

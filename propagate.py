@@ -4,7 +4,7 @@
     python propagate.py frames/ --mask first.png 120=later.png --savepath results/frames
 
 A mask is an indexed or 8-bit grey image of the frames' size, 0 the background, 1 … 255 objects. N=FILE gives the mask
-of frame N, counted from 0; its objects are added there, or corrected.
+of frame N, counted from 0; its objects are added there, or replaced by it.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from evaluation.features import (
     load_features,
     require_native_frames,
 )
-from models.propagation import NonFiniteFeaturesError, ObjectPropagator
+from models.propagation import NonFiniteFeaturesError, ObjectPropagator, unknown_elsewhere
 from utils.background import in_background, read_ahead
 from utils.checkpoint import sha256
 from utils.device import select_device
@@ -148,10 +148,14 @@ def propagate(source: Source, masks: dict[int, Path], objects: ObjectPropagator,
 
 
 def given_labels(masks: dict[int, Path], index: int, frame: np.ndarray) -> np.ndarray | None:
-    """Return the mask given for a frame, uint8 [H, W], else None; an empty mask if none is given for frame 0."""
+    """Return the ids given for a frame [H, W], else None; an empty mask if none is given for frame 0.
+
+    A later mask adds its objects or replaces them; what it has no object for is predicted.
+    """
     if index not in masks:
         return None if index else np.zeros(frame.shape[:2], np.uint8)
-    return read_mask(masks[index])
+    mask = read_mask(masks[index])
+    return unknown_elsewhere(mask) if index else mask
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Propagation of given labels through a video (docs/method.md §4)."""
 
-from models.propagation.objects import ObjectPropagator, PreparedFrame
+from models.propagation.objects import ObjectPropagator, PreparedFrame, unknown_elsewhere
 from models.propagation.propagator import UNKNOWN, NonFiniteFeaturesError, Prediction, Propagator
 from models.propagation.protocol import (
     PROTOCOLS,
@@ -26,4 +26,5 @@ __all__ = [
     "ToMask",
     "TopKProtocol",
     "released_protocol",
+    "unknown_elsewhere",
 ]

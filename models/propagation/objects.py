@@ -44,6 +44,7 @@ class ObjectPropagator:
         self.device = device
         self.seconds = 0.0  # spent in `step`
         self.ids = np.zeros(1, np.uint8)  # object id of each label channel, 0 first
+        self._last_seen: dict[int, int] = {}  # object id -> the last frame that contains it
         self._prepare = prepare
 
     def prepare(self, frame: np.ndarray) -> PreparedFrame:
@@ -61,22 +62,30 @@ class ObjectPropagator:
     def step(self, frame: PreparedFrame, given: np.ndarray | None = None) -> np.ndarray:
         """Return the object ids in the next frame, uint8 [H, W].
 
-        given: ids of this frame, uint8 [H, W]; required for the first frame. In later frames, they add or correct
-        objects: pixels of given objects keep their ids, the others (0) are predicted.
+        given: ids of this frame, integers [H, W], 0 the background; required for the first frame. In later frames,
+        pixels that are UNKNOWN (-1) are predicted, but not as an object that occurs in `given`: it is replaced whole.
         """
         started = time.perf_counter()
         mask = self.propagator.step(frame.pixels, None if given is None else self._labels(given), frame.size).mask
         ids = self.ids[mask.cpu().numpy()]
         self.seconds += time.perf_counter() - started
+        self._last_seen |= dict.fromkeys(np.unique(ids[ids > 0]).tolist(), self.propagator.frame - 1)
         return ids
+
+    @property
+    def vanished(self) -> dict[int, int]:
+        """The objects that the last frame does not contain: id -> the first frame without it."""
+        return {number: last + 1 for number, last in self._last_seen.items() if last + 1 < self.propagator.frame}
 
     def _labels(self, given: np.ndarray) -> Tensor:
         """Label channels of ids; new ids get channels of their own."""
-        first = len(self.ids) == 1
-        self.ids = np.concatenate([self.ids, np.setdiff1d(given, self.ids)])
+        named = np.setdiff1d(given, [UNKNOWN, *self.ids])
+        self.ids = np.concatenate([self.ids, named.astype(np.uint8)])
         channels = np.zeros(256, np.int64)
         channels[self.ids] = np.arange(len(self.ids))
-        labels = channels[given]
-        if not first:
-            labels[given == 0] = UNKNOWN
-        return torch.from_numpy(labels)
+        return torch.from_numpy(np.where(given == UNKNOWN, UNKNOWN, channels[given]))
+
+
+def unknown_elsewhere(mask: np.ndarray) -> np.ndarray:
+    """Return a mask [H, W] with UNKNOWN in place of its background, int16: it adds or replaces its objects only."""
+    return np.where(mask, mask, np.int16(UNKNOWN))

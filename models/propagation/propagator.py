@@ -66,7 +66,8 @@ class Propagator:
         """Return the labels of the next frame, and store its features and labels.
 
         frame: the encoder's input [3, H, W], any size. labels: given labels, required for the first frame: integers
-        [H, W], 0 background, 1 … K-1 objects, -1 to be predicted; or soft labels on the feature grid, float [K, h, w].
+        [H, W], 0 background, 1 … K-1 objects, -1 to be predicted, but not as an object that occurs in the labels; or
+        soft labels on the feature grid, float [K, h, w].
         A frame with given labels remains a reference frame (except with `ReferencePolicy.LAST`).
         size: height and width of masks where they differ from the frame's.
         Raises ValueError if the labels do not fit, NonFiniteFeaturesError if the features are not finite.
@@ -82,6 +83,7 @@ class Propagator:
             hard, soft = self._take(labels.to(frame.device))
             if hard is not None and (hard == UNKNOWN).any():
                 soft = self._predict(features)
+                soft[hard[hard > 0].unique()] = 0  # given whole
             self.given.add(self.frame)
         mask = self._merge(hard, soft, input_size, size)
         if soft is not None and hard is None and self.protocol.soft:

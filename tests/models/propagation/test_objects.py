@@ -7,15 +7,26 @@ import pytest
 import torch
 
 from functional.metrics import jaccard
-from models.propagation import LocalProtocol, ObjectPropagator, Propagator
+from models.propagation import (
+    PROTOCOLS,
+    UNKNOWN,
+    LocalProtocol,
+    ObjectPropagator,
+    Propagator,
+    unknown_elsewhere,
+)
+from models.propagation.protocol import Protocol
 from tests.support.features import STRIDE, Kinds, middles, paint
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 
-def start(max_side: int | None = None) -> ObjectPropagator:
+NEAR = LocalProtocol(radius=4, search=False)
+
+
+def start(max_side: int | None = None, protocol: Protocol = NEAR) -> ObjectPropagator:
     encode = Kinds()
-    propagator = Propagator(encode, LocalProtocol(radius=4, search=False), stride=STRIDE)
+    propagator = Propagator(encode, protocol, stride=STRIDE)
     return ObjectPropagator(propagator, encode.prepare, max_side=max_side)
 
 
@@ -37,11 +48,11 @@ def test_ids_are_kept_and_late_ones_join():
     first = scene((1, 8, 8))
     assert np.array_equal(step(objects, first, names[first]), names[first])
     second = scene((1, 12, 8), (2, 24, 40))
-    mask = step(objects, second, np.where(second == 2, names[second], 0))
+    mask = step(objects, second, unknown_elsewhere(np.where(second == 2, names[second], 0)))
     assert mask.dtype == np.uint8
     assert np.array_equal(middles(mask), middles(names[second]))
     third = scene((1, 16, 8), (2, 24, 36), (3, 0, 40))
-    mask = step(objects, third, np.where(third == 3, names[third], 0))
+    mask = step(objects, third, unknown_elsewhere(np.where(third == 3, names[third], 0)))
     assert np.array_equal(middles(mask), middles(names[third]))
     last = scene((2, 24, 32), (3, 4, 40))
     assert np.array_equal(middles(step(objects, last)), middles(names[last]))
@@ -51,8 +62,35 @@ def test_a_mask_given_later_corrects():
     objects = start()
     first = scene((1, 8, 8), (2, 24, 40))
     step(objects, first, (first == 1).astype(np.uint8))  # the second object is labelled as background
-    corrected = step(objects, first, np.where(first == 2, 5, 0).astype(np.uint8))
+    corrected = step(objects, first, np.where(first == 2, 5, UNKNOWN))
     assert np.array_equal(middles(corrected), middles(np.array([0, 1, 5])[first]))
+
+
+@pytest.mark.parametrize("protocol", [LocalProtocol(radius=4), *(protocol for _, protocol in PROTOCOLS.values())])
+def test_an_object_that_is_given_later_is_replaced_whole(protocol):
+    """Its spill onto a part that looks the same ends in that frame, and is not remembered; the other object stays."""
+    objects = start(protocol=protocol)
+    kinds = scene((1, 8, 8), (1, 8, 24), (2, 24, 40))  # the first object is the left half of a bar
+    spilled = np.where(kinds == 1, 7, 2 * kinds).astype(np.uint8)
+    step(objects, kinds, spilled)
+    bar, true = spilled == 7, scene((1, 8, 8)) == 1
+    mask = step(objects, kinds, unknown_elsewhere(np.where(true, 7, 0)))
+    assert np.array_equal(mask == 7, true)
+    assert np.array_equal(middles(mask == 4), middles(spilled == 4))
+    assert not middles(np.where(bar & ~true, mask, 0)).any()
+    given = np.zeros_like(spilled)  # 0 is the background, as in the first frame
+    assert np.array_equal(step(objects, kinds, given), given)
+
+
+def test_objects_that_vanish_are_told():
+    objects = start()
+    step(objects, scene((1, 8, 8), (2, 24, 40)), 3 * scene((1, 8, 8), (2, 24, 40)))
+    assert objects.vanished == {}
+    step(objects, scene((1, 8, 8)))
+    step(objects, scene((1, 8, 8)))
+    assert objects.vanished == {6: 1}
+    step(objects, scene((2, 24, 40)))
+    assert objects.vanished == {3: 3}
 
 
 @pytest.mark.parametrize(("size", "max_side"), [((48, 64), 32), ((46, 62), 31), ((48, 64), 64)])
@@ -77,7 +115,7 @@ def test_given_masks_are_returned_unchanged(max_side=32):
     given = scene((1, 8, 8), side=13)
     assert np.array_equal(step(objects, first, given), given)
     given = scene((2, 24, 40), side=13)
-    mask = step(objects, late, given)
+    mask = step(objects, late, unknown_elsewhere(given))
     assert np.array_equal(mask == 2, given == 2)
     assert jaccard(mask == 1, late == 1) > 0.75
 
