@@ -11,11 +11,11 @@ from tqdm import tqdm
 from dataloaders.davis import Sequence, load_sequences
 from evaluation.davis import (
     RECORD_KEYS,
-    empty_scores,
+    Scorer,
     find_predictions,
     running_score,
     score_all,
-    score_frame,
+    warn_of_unscored,
     write_davis_report,
     write_results,
 )
@@ -59,35 +59,43 @@ def main() -> None:
     arguments = parse_arguments()
     sequences = load_sequences(arguments.datapath, arguments.year, arguments.set, arguments.sequences)
     same = {name: getattr(arguments, name) for name in SAME_RUN}
-    savepath, subset, overwrite = arguments.savepath, arguments.set, arguments.overwrite
-    if arguments.predictions is None:
-        masks = [mask_paths(savepath, sequence) for sequence in sequences]
-        with open_run(feature_options(arguments), savepath, same, OUTPUTS, RECORD_KEYS, overwrite=overwrite) as run:
-            for sequence in run.unfinished(sequences):
-                run.keep(sequence, propagate_one(sequence, run.features, savepath, run.bar, draw=arguments.overlay))
-                run.bar.set_postfix_str(running_score(run.finished))
-            if run.is_main:
-                records = run.records(sequences)
-                write_results(savepath, subset, run.description, records)
-                if arguments.report:
-                    write_davis_report(savepath, sequences, masks, records)
-    else:
-        masks = find_predictions(sequences, arguments.predictions)
-        description = json_values({**same, "predictions": arguments.predictions})
-        with open_savepath(savepath, description, outputs=OUTPUTS, overwrite=overwrite):
-            records = score_all(sequences, masks)
-            write_results(savepath, subset, description, records)
+    if arguments.predictions:
+        score_predictions(arguments, same, sequences)
+        return
+    options, savepath, overwrite = feature_options(arguments), arguments.savepath, arguments.overwrite
+    with open_run(options, savepath, same, OUTPUTS, RECORD_KEYS, overwrite=overwrite) as run:
+        for sequence in run.unfinished(sequences):
+            run.keep(sequence, propagate_one(sequence, run.features, savepath, run.bar, draw=arguments.overlay))
+            run.bar.set_postfix_str(running_score(run.finished))
+        if run.is_main:
+            warn_of_unscored(sequences)
+            records = run.records(sequences)
+            write_results(savepath, arguments.set, run.description, records)
             if arguments.report:
+                masks = [mask_paths(savepath, sequence) for sequence in sequences]
                 write_davis_report(savepath, sequences, masks, records)
+
+
+def score_predictions(arguments: argparse.Namespace, same: dict[str, Any], sequences: list[Sequence]) -> None:
+    """Score the masks of --predictions and write the results."""
+    warn_of_unscored(sequences)
+    sequences, savepath = [sequence for sequence in sequences if sequence.scored], arguments.savepath
+    masks = find_predictions(sequences, arguments.predictions)
+    description = json_values({**same, "predictions": arguments.predictions})
+    with open_savepath(savepath, description, outputs=OUTPUTS, overwrite=arguments.overwrite):
+        records = score_all(sequences, masks)
+        write_results(savepath, arguments.set, description, records)
+        if arguments.report:
+            write_davis_report(savepath, sequences, masks, records)
 
 
 def propagate_one(sequence: Sequence, features: Features, savepath: Path, bar: tqdm, *, draw: bool) -> dict[str, Any]:
     """Propagate one sequence; masks are written to SAVEPATH/benchmark, with `draw` a video to SAVEPATH/overlay.
 
-    Returns its record: frames, seconds of propagation and in total, peak memory in bytes, J and F of each object.
+    Returns its record: frames, seconds of propagation and in total, peak memory in bytes, and `Scorer.record`.
     """
     began, objects, first_mask = time.perf_counter(), features.objects(), sequence.first_mask()
-    scores, masks = empty_scores(first_mask), mask_paths(savepath, sequence)
+    scorer, masks = Scorer(sequence, first_mask), mask_paths(savepath, sequence)
     video = VideoWriter(savepath / "overlay" / f"{sequence.name}.mp4") if draw else None
     with video or nullcontext(), in_background() as submit:
         frames = read_ahead((frame, objects.prepare(frame)) for frame in sequence.read_frames())
@@ -97,14 +105,14 @@ def propagate_one(sequence: Sequence, features: Features, savepath: Path, bar: t
             if video:
                 submit(video.write_overlay, frame, mask)
             if index and sequence.scored:
-                submit(score_frame, scores, sequence, index, mask)
+                submit(scorer.score, index, mask)
             bar.update()
     return {
         "frames": len(sequence.frames),
         "seconds": objects.seconds,
         "seconds_in_all": time.perf_counter() - began,
         "peak_memory": peak_memory(features.device),
-        "objects": scores if sequence.scored else {},
+        **scorer.record(),
     }
 
 

@@ -26,9 +26,16 @@ class Sequence:
     binary: bool  # DAVIS-2016: all pixels that are not 0 are one object
 
     @property
+    def unscored(self) -> str:
+        """Why predictions cannot be scored; empty if they can."""
+        if len(self.frames) <= 2:
+            return "has fewer than three frames, of which the first and the last are not scored"
+        return "has no true mask but the first one" if len(self.masks) < len(self.frames) else ""
+
+    @property
     def scored(self) -> bool:
         """Whether predictions can be scored: every frame has a mask, and there are at least three frames."""
-        return len(self.masks) == len(self.frames) > 2
+        return not self.unscored
 
     def read_mask(self, index: int) -> np.ndarray:
         """Read the object ids of a frame, uint8 [H, W], 0 the background."""
@@ -87,12 +94,15 @@ def _load_sequence(root: Path, name: str, *, binary: bool) -> Sequence:
 
 
 def list_predictions(folder: Path, sequence: Sequence) -> list[Path]:
-    """List the predicted masks of a sequence in a folder, one per frame; UserError if one is missing."""
+    """List the predicted masks of a sequence in a folder, one per frame; UserError if one is missing.
+
+    The first one, which is given, need not exist; nor the last one, which is then not in the list.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of predicted masks; select existing ones with --sequences")
     masks = [folder / f"{frame.stem}.png" for frame in sequence.frames]
     existing = set(folder.iterdir())
-    for mask in masks[1:]:  # the first one is given and not scored
+    for mask in masks[1:-1]:
         if mask not in existing:
             raise UserError(f"{mask}: no such file; {sequence.name} needs a predicted mask for every frame")
-    return masks
+    return masks if masks[-1] in existing else masks[:-1]

@@ -15,21 +15,32 @@ from evaluation.report import REPORT, Picture, Section, to_show, write_report
 from evaluation.run import Records
 from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scores, legacy_measure, object_summary
 from utils.device import versions
-from utils.errors import UserError
+from utils.errors import UserError, warn
 from utils.savepath import write_csv, write_json
 from utils.visualize import overlay
 
 RECORD_KEYS = ("objects",)  # required in the record of a sequence, besides "frames"
 
-Scores = dict[int, dict[str, list[float]]]  # object -> "J", "F" -> values of frames 1 … T-1
+Scores = dict[int, dict[str, list[float | None]]]  # object -> `ObjectScores`
+
+
+def warn_of_unscored(sequences: list[Sequence]) -> None:
+    """Warn of the sequences that cannot be scored, if others can be."""
+    if any(sequence.scored for sequence in sequences):
+        for sequence in sequences:
+            if sequence.unscored:
+                warn(f"{sequence.name}: {sequence.unscored}; it is left out of the mean")
 
 
 def find_predictions(sequences: list[Sequence], folder: Path) -> list[list[Path]]:
-    """List the predicted masks of each sequence, one file per frame; UserError if any is missing or not scored."""
-    unscored = [sequence.name for sequence in sequences if not sequence.scored]
-    if unscored:
-        raise UserError(f"--predictions: {', '.join(unscored)} cannot be scored without a true mask of every frame")
-    return [list_predictions(folder / sequence.name, sequence) for sequence in sequences]
+    """List the predicted masks of each sequence as `list_predictions`; UserError if there is no sequence to score."""
+    if not sequences:
+        raise UserError("--predictions: none of the sequences has three frames and a true mask of every frame")
+    masks = [list_predictions(folder / sequence.name, sequence) for sequence in sequences]
+    pairs = zip(sequences, masks, strict=True)
+    if short := [sequence.name for sequence, found in pairs if len(found) < len(sequence.frames)]:
+        warn(f"{folder}: no mask of the last frame of {', '.join(short)}, which only the legacy measure scores")
+    return masks
 
 
 def score_all(sequences: list[Sequence], masks: list[list[Path]]) -> Records:
@@ -43,27 +54,48 @@ def score_all(sequences: list[Sequence], masks: list[list[Path]]) -> Records:
 
 
 def score_one(sequence: Sequence, masks: list[Path]) -> dict[str, Any]:
-    """Score the existing masks of one sequence, one file per frame; return its record."""
-    scores = empty_scores(sequence.first_mask())
-    for index in range(1, len(masks)):
-        mask, truth = read_ids(masks[index], binary=sequence.binary), sequence.read_mask(index)
-        require_size(masks[index], mask, truth.shape)
-        if unknown := np.setdiff1d(mask, [0, *scores]).tolist():
-            raise UserError(f"{masks[index]}: object {unknown[0]} is not in the first mask of {sequence.name}")
-        add_scores(scores, mask, truth, scores)
-    return {"frames": len(sequence.frames), "objects": scores}
+    """Score the existing masks of one sequence, of every frame or of all but the last; return its record."""
+    first_mask = sequence.first_mask()
+    scorer = Scorer(sequence, first_mask)
+    for index, path in enumerate(masks[1:], 1):
+        mask = read_ids(path, binary=sequence.binary)
+        require_size(path, mask, first_mask.shape)
+        scorer.score(index, mask)
+    if len(masks) < len(sequence.frames):
+        scorer.skip()
+    return {"frames": len(sequence.frames), **scorer.record()}
 
 
-def empty_scores(first_mask: np.ndarray) -> Scores:
-    """Return empty lists of J and F for each object of a sequence's first mask [H, W]."""
-    return {int(number): {measure: [] for measure in MEASURES} for number in np.setdiff1d(first_mask, 0)}
+class Scorer:
+    """Scores the masks of one sequence, frame after frame."""
+
+    def __init__(self, sequence: Sequence, first_mask: np.ndarray) -> None:
+        self._sequence, self._size = sequence, first_mask.shape
+        self._scores: Scores = {number: {measure: [] for measure in MEASURES} for number in present_ids(first_mask)}
+        self._met: set[int] = set()  # ids in the other masks
+
+    def score(self, index: int, mask: np.ndarray) -> None:
+        """Score the mask of a frame, ids [H, W]; UserError if the true one does not have the size of the frames."""
+        truth = self._sequence.read_mask(index)
+        require_size(self._sequence.masks[index], truth, self._size)
+        add_scores(self._scores, mask, truth, self._scores)
+        self._met.update(present_ids(mask), present_ids(truth))
+
+    def skip(self) -> None:
+        """Leave the last frame without scores."""
+        for values in self._scores.values():
+            for measure in MEASURES:
+                values[measure].append(None)
+
+    def record(self) -> dict[str, Any]:
+        """Return J and F of each object, none if the sequence is not scored, and the ids that the first mask lacks."""
+        scores = self._scores if self._sequence.scored else {}
+        return {"objects": scores, "unknown": sorted(self._met - self._scores.keys())}
 
 
-def score_frame(scores: Scores, sequence: Sequence, index: int, mask: np.ndarray) -> None:
-    """Score the mask of one frame, ids [H, W], against the ground truth; UserError if their sizes differ."""
-    truth = sequence.read_mask(index)
-    require_size(sequence.masks[index], truth, mask.shape)
-    add_scores(scores, mask, truth, scores)
+def present_ids(mask: np.ndarray) -> list[int]:
+    """List the ids of the objects in a mask, uint8 [H, W]."""
+    return [int(number) for number in np.flatnonzero(np.bincount(mask.ravel())) if number]
 
 
 def add_scores(scores: Scores, mask: np.ndarray, truth: np.ndarray, objects: Iterable[int]) -> None:
@@ -87,6 +119,9 @@ def all_objects(records: Records) -> list[ObjectScores]:
 def write_results(savepath: Path, subset: str, description: dict, records: Records) -> None:
     """Write the official tool's two CSV files and results.json; print the scores."""
     objects = all_objects(records)
+    for name, record in records.items():
+        if unknown := record.get("unknown"):
+            warn(f"{name}: object {', '.join(map(str, unknown))} is not in its first mask and not scored")
     results = {"arguments": description, "versions": versions(), "sequences": records}
     propagated = [record for record in records.values() if "seconds" in record]
     if propagated:
@@ -100,7 +135,7 @@ def write_results(savepath: Path, subset: str, description: dict, records: Recor
         write_csv(savepath / f"per-sequence_results-{subset}.csv", rows)
         print_scores(rows, official, legacy)
     else:
-        print(f"no ground truth to score against: masks are in {savepath / 'benchmark'}")
+        print(f"not scored (no ground truth, or fewer than three frames): masks are in {savepath / 'benchmark'}")
     write_json(savepath / "results.json", results)
 
 
@@ -116,7 +151,7 @@ def write_davis_report(savepath: Path, sequences: list[Sequence], masks: list[li
 def davis_section(sequence: Sequence, masks: list[Path], record: dict[str, Any]) -> Section:
     """Return one sequence's report section: scores over time and worst frames."""
     curves = {f"{m} of {number}": scores[m] for number, scores in record["objects"].items() for m in MEASURES}
-    means = np.mean(list(curves.values()), 0) if curves else []
+    means = np.mean(np.array(list(curves.values()), np.float64), 0) if curves else []
     pictures = [
         Picture(caption, overlay(read_frame(sequence.frames[i]), read_ids(masks[i], binary=sequence.binary)))
         for i, caption in to_show(len(masks), means)

@@ -12,7 +12,7 @@ RECALL_THRESHOLD = 0.5
 DECAY_BINS = 4
 MEASURES = ("J", "F")
 
-ObjectScores = Mapping[str, Sequence[float]]  # "J" and "F": values of frames 1 … T-1
+ObjectScores = Mapping[str, Sequence[float | None]]  # "J", "F": values of frames 1 … T-1; None: no mask of the last
 
 
 def jaccard(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -70,7 +70,7 @@ def frame_scores(predicted: np.ndarray, truth: np.ndarray, objects: Iterable[int
     }
 
 
-def statistics(values: Sequence[float]) -> dict[str, float]:
+def statistics(values: Sequence[float | None]) -> dict[str, float]:
     """Compute mean, recall (share above 0.5) and decay (first quarter minus last) of one object's scores."""
     scores = np.asarray(values, np.float64)
     ends = np.round(np.linspace(1, len(scores), DECAY_BINS + 1) + 1e-10).astype(int) - 1
@@ -101,7 +101,8 @@ def davis_measure(objects: Sequence[ObjectScores]) -> dict[str, float]:
 
 def legacy_measure(objects: Sequence[ObjectScores]) -> dict[str, float]:
     """Compute the reference implementation's measure: mean over all pairs of frame and object, with the last frame."""
-    means = {f"{m}-Mean": float(np.concatenate([scores[m] for scores in objects]).mean()) for m in MEASURES}
+    pooled = {m: np.concatenate([np.array(scores[m], np.float64) for scores in objects]) for m in MEASURES}
+    means = {f"{m}-Mean": float(np.nanmean(values)) for m, values in pooled.items()}
     return {"J&F-Mean": (means["J-Mean"] + means["F-Mean"]) / 2, **means}
 
 

@@ -100,6 +100,9 @@ def test_predictions_are_found_by_their_frames_names(root, tmp_path):
     (sequence,) = load_sequences(root, 2017, "val")
     folder = write_predictions(tmp_path / "predictions", frames=4) / "bear"
     assert [path.name for path in list_predictions(folder, sequence)] == ["00000.png", "00001.png", "00003.png"]
-    (folder / "00003.png").unlink()
-    with pytest.raises(UserError, match=r"00003\.png"):
+    for given_or_not_scored in ("00000.png", "00003.png"):
+        (folder / given_or_not_scored).unlink()
+    assert [path.name for path in list_predictions(folder, sequence)] == ["00000.png", "00001.png"]
+    (folder / "00001.png").unlink()
+    with pytest.raises(UserError, match=r"00001\.png"):
         list_predictions(folder, sequence)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.commands import Outcome, require_success
+from tests.support.commands import Outcome, require_success, require_warning
 from tests.support.davis import (
     evaluate,
     evaluate_process,
@@ -131,9 +131,36 @@ def test_sequence_without_truth_beside_one_with(command, root, savepath):
     write_davis(root, ("bear",))
     write_sequence(root, "cow", masks=1)
     write_list(root, b"bear\ncow\n")
-    require_success(command())
+    require_warning(command(), "cow: has no true mask but the first one; it is left out of the mean")
     assert [row["Sequence"] for row in rows(savepath / "per-sequence_results-val.csv")] == ["bear_1"]
     assert len(written_masks(savepath, "cow")) == 3
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_sequence_too_short_to_score_beside_one_that_is_not(command, root, savepath, frames, tmp_path):
+    """It is left out of the mean, of propagated masks as of existing ones."""
+    write_davis(root, ("bear",))
+    write_sequence(root, "cow", frames)
+    write_list(root, b"bear\ncow\n")
+    told = "cow: has fewer than three frames", "left out of the mean"
+    require_warning(command("--report"), *told)
+    predictions = ("--predictions", savepath / "benchmark", "--datapath", root, "--savepath", tmp_path / "again")
+    require_warning(evaluate(*predictions, "--report"), *told)
+    for folder in (savepath, tmp_path / "again"):
+        assert [row["Sequence"] for row in rows(folder / "per-sequence_results-val.csv")] == ["bear_1"]
+    assert read_results(savepath)["official"] == read_results(tmp_path / "again")["official"]
+
+
+def test_object_of_the_truth_that_is_not_in_the_first_mask(command, root, savepath):
+    """It is not scored: the score is that of the truth without it; two later masks give one warning."""
+    write_davis(root, ("bear",), 4)
+    require_success(command())
+    alone = read_results(savepath)
+    for index in (1, 2):
+        write_mask(mask_path(root, "bear", index), mask_pixels(index, (1, 5)))
+    require_warning(command("--overwrite"), "bear: object 5 is not in its first mask and not scored")
+    assert read_results(savepath)["official"] == alone["official"]
+    assert read_results(savepath)["sequences"]["bear"]["unknown"] == [5]
 
 
 def test_gap_in_the_numbers(command, root, savepath, tmp_path, checkpoint):

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import evaluate_davis
-from tests.support.commands import Outcome, require_refusal, require_success
+from tests.support.commands import Outcome, require_refusal, require_success, require_warning
 from tests.support.davis import (
     evaluate,
     evaluate_process,
@@ -294,9 +294,8 @@ def test_missing_predictions(score, tmp_path, damage, place):
     require_refusal(score(), tmp_path / place)
 
 
-@pytest.mark.parametrize("index", [1, 2])
-def test_one_prediction_missing(score, tmp_path, index):
-    path = tmp_path / f"predictions/cow/{index:05d}.png"
+def test_one_prediction_missing(score, tmp_path):
+    path = tmp_path / "predictions/cow/00001.png"
     path.unlink()
     require_refusal(score(), path)
 
@@ -306,27 +305,48 @@ def test_first_prediction_is_not_needed(score, tmp_path):
     require_success(score())
 
 
-def with_unknown_id(path: Path) -> None:
-    write_mask(path, mask_pixels(1, (1, 7)))
+def test_last_prediction_is_not_needed(score, tmp_path, savepath):
+    """The official measure does not score it; the legacy one, which does, is of the others."""
+    write_mask(tmp_path / "predictions/cow/00001.png", mask_pixels(0))  # not perfect
+    require_success(score())
+    whole = json.loads((savepath / "results.json").read_text())
+    for name in ("bear", "cow"):
+        (tmp_path / f"predictions/{name}/00002.png").unlink()
+    require_warning(score("--report"), "no mask of the last frame of bear, cow")
+    results = json.loads((savepath / "results.json").read_text())
+    assert results["official"] == whole["official"]
+    js = {name: record["objects"]["1"]["J"] for name, record in results["sequences"].items()}
+    assert js == {"bear": [1, None], "cow": [whole["sequences"]["cow"]["objects"]["1"]["J"][0], None]}
+    assert results["legacy"]["J-Mean"] == (1 + js["cow"][0]) / 2 < 1
 
 
-@pytest.mark.parametrize("damage", [*UNREADABLE, become_rgb, become_16_bit, become_larger_mask, with_unknown_id])
+def test_prediction_of_an_object_that_the_first_mask_lacks(score, tmp_path, savepath):
+    """In two frames of one sequence: one warning, and the scores are those of the other objects."""
+    for index in (1, 2):
+        write_mask(tmp_path / f"predictions/cow/{index:05d}.png", mask_pixels(index, (1, 7)))
+    require_warning(score(), "cow: object 7 is not in its first mask and not scored")
+    assert json.loads((savepath / "results.json").read_text())["official"]["J&F-Mean"] == 1
+
+
+@pytest.mark.parametrize("damage", [*UNREADABLE, become_rgb, become_16_bit, become_larger_mask])
 def test_damaged_prediction(score, tmp_path, damage):
     path = tmp_path / "predictions/cow/00002.png"
     damage(path)
-    require_refusal(score(), path, *["7"] * (damage is with_unknown_id))
+    require_refusal(score(), path)
 
 
-def test_truth_damaged_under_predictions(score, data):
-    halve(mask_path(data, "cow", 2))
-    require_refusal(score(), mask_path(data, "cow", 2))
+@pytest.mark.parametrize("damage", [halve, become_larger_mask])
+def test_truth_damaged_under_predictions(score, data, damage):
+    """The true mask is blamed, not the prediction."""
+    damage(mask_path(data, "cow", 2))
+    assert "predictions" not in require_refusal(score(), mask_path(data, "cow", 2))
 
 
 def test_predictions_of_what_cannot_be_scored(score, data, tmp_path):
     for index in (1, 2):
         mask_path(data, "cow", index).unlink()
-    require_refusal(score(), "--predictions", "cow")
-    require_success(score("--sequences", "bear", "--savepath", tmp_path / "bear"))
+    require_warning(score(), "cow", "no true mask")
+    require_refusal(score("--sequences", "cow", "--savepath", tmp_path / "cow"), "--predictions")
 
 
 def test_mistyped_predictions_do_not_claim_the_savepath(data, savepath, tmp_path):

@@ -78,3 +78,12 @@ def require_success(outcome: Outcome) -> str:
     assert "error" not in outcome.stderr
     assert "warning" not in outcome.stderr
     return outcome.stdout
+
+
+def require_warning(outcome: Outcome, *parts: object) -> str:
+    """Assert that a command succeeded with one warning, which contains these parts; returns its stdout."""
+    assert outcome.code == 0, outcome.stderr
+    (line,) = outcome.starting("warning: ")
+    for part in parts:
+        assert str(part) in line
+    return outcome.stdout
