@@ -73,7 +73,7 @@ def main() -> None:
             write_results(savepath, arguments.set, run.description, records)
             if arguments.report:
                 masks = [mask_paths(savepath, sequence) for sequence in sequences]
-                write_davis_report(savepath, sequences, masks, records)
+                write_davis_report(savepath, run.description, sequences, masks, records)
 
 
 def score_predictions(arguments: argparse.Namespace, same: dict[str, Any], sequences: list[Sequence]) -> None:
@@ -86,7 +86,7 @@ def score_predictions(arguments: argparse.Namespace, same: dict[str, Any], seque
         records = score_all(sequences, masks)
         write_results(savepath, arguments.set, description, records)
         if arguments.report:
-            write_davis_report(savepath, sequences, masks, records)
+            write_davis_report(savepath, description, sequences, masks, records)
 
 
 def propagate_one(sequence: Sequence, features: Features, savepath: Path, bar: tqdm, *, draw: bool) -> dict[str, Any]:

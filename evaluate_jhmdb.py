@@ -1,6 +1,7 @@
 """JHMDB and BADJA: propagate the joints of the first frame as heat maps, and score them by PCK."""
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,23 +60,28 @@ def main() -> None:
             records, counted = run.records(videos), Counted(arguments.with_first, arguments.all_joints, arguments.box)
             tables = write_results(savepath, run.description, videos, records, counted)
             if arguments.report:
-                write_joints_report(savepath, videos, records, counted, tables)
+                write_joints_report(savepath, run.description, videos, records, counted, tables)
 
 
 def propagate_one(video: Video, features: Features, bar: tqdm, *, size: int) -> dict[str, Any]:
-    """Propagate the heat maps of one video; return its record: frames, predicted joints in pixels [T, J, 2]."""
+    """Propagate the heat maps of one video.
+
+    Returns its record: frames, seconds, predicted joints in pixels [T, J, 2].
+    """
     propagator = features.propagator()
     height, width = video.frame_size
     cell_size = np.array([width, height]) / size * features.stride  # in pixels of the original frame
     first = heat_maps(torch.from_numpy((video.joints[0] / cell_size).astype(np.float32)), *features.grid(size))
-    predicted = []
+    predicted, seconds = [], 0.0
     for index, frame in enumerate(read_ahead(map(features.prepare, read_squeezed(video.frames, size)))):
+        began = time.perf_counter()
         soft = propagator.step(frame.to(features.device), None if index else first).soft
         predicted.append(joint_positions(soft[1:].float().cpu()).numpy() * cell_size)
+        seconds += time.perf_counter() - began
         bar.update()
     joints = np.array(predicted).astype(object)
     joints[np.isnan(predicted)] = None  # lost joints, as JSON null
-    return {"frames": len(video.frames), "joints": joints.tolist()}
+    return {"frames": len(video.frames), "seconds": seconds, "joints": joints.tolist()}
 
 
 if __name__ == "__main__":

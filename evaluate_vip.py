@@ -56,7 +56,8 @@ def main() -> None:
             records, without_first = run.records(videos), arguments.without_first
             tables = write_results(savepath, run.description, records, without_first=without_first)
             if arguments.report:
-                write_vip_report(savepath, videos, records, tables)
+                description = run.description | {"without_first": without_first}
+                write_vip_report(savepath, description, videos, records, tables)
 
 
 def propagate_one(video: Video, features: Features, savepath: Path, bar: tqdm, *, size: int) -> dict[str, Any]:

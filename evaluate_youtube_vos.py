@@ -13,6 +13,7 @@ from evaluation.report import REPORT, add_report_option
 from evaluation.run import open_run
 from evaluation.youtube_vos import (
     RECORD_KEYS,
+    absent_objects,
     empty_scores,
     mask_path,
     score_frame,
@@ -58,7 +59,7 @@ def main() -> None:
             records, seen = run.records(videos), arguments.seen or arguments.datapath / "train" / META
             scores = write_results(savepath, run.description, videos, records, seen, named=arguments.seen is not None)
             if arguments.report:
-                write_youtube_vos_report(savepath, videos, records, scores)
+                write_youtube_vos_report(savepath, run.description, videos, records, scores)
 
 
 def propagate_one(
@@ -66,7 +67,7 @@ def propagate_one(
 ) -> dict[str, Any]:
     """Propagate one video; the expected masks are written to SAVEPATH/Annotations.
 
-    Returns its record: frames, seconds, J and F of each object.
+    Returns its record: frames, seconds, `absent_objects`, J and F of each object.
     """
     objects, scores = features.objects(max_side), empty_scores(video)
     with in_background() as submit:
@@ -79,7 +80,8 @@ def propagate_one(
                 if video.scored:
                     submit(score_frame, scores, video, name, mask)
             bar.update()
-    return {"frames": len(video.frames), "seconds": objects.seconds, "objects": scores if video.scored else {}}
+    known = {"frames": len(video.frames), "seconds": objects.seconds, "absent": absent_objects(video)}
+    return known | {"objects": scores if video.scored else {}}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from tqdm import tqdm
 
 from dataloaders.davis import Sequence, list_predictions, read_ids
 from dataloaders.frames import read_frame, require_size
-from evaluation.report import REPORT, Picture, Section, to_show, write_report
+from evaluation.report import REPORT, Section, write_report
+from evaluation.report_facts import run_facts
+from evaluation.report_pictures import Picture, error_map, to_show
 from evaluation.run import Records
 from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scores, legacy_measure, object_summary
 from utils.device import versions
@@ -139,24 +141,46 @@ def write_results(savepath: Path, subset: str, description: dict, records: Recor
     write_json(savepath / "results.json", results)
 
 
-def write_davis_report(savepath: Path, sequences: list[Sequence], masks: list[list[Path]], records: Records) -> None:
+def write_davis_report(
+    savepath: Path, description: dict, sequences: list[Sequence], masks: list[list[Path]], records: Records
+) -> None:
     """Write SAVEPATH/report.html; masks: the predicted ones, one file per frame."""
     objects = all_objects(records)
     summary = [{"DAVIS": "all objects", **davis_measure(objects)}] if objects else []
-    sections = (davis_section(*item, records[item[0].name]) for item in zip(sequences, masks, strict=True))
-    tables = summary, object_rows(records)
-    write_report(savepath / REPORT, "DAVIS: masks propagated from the first frame", tables, sections)
+    sections = (
+        davis_section(sequence, paths, records[sequence.name], savepath)
+        for sequence, paths in zip(sequences, masks, strict=True)
+    )
+    tables, facts = (summary, object_rows(records)), run_facts(description, records)
+    write_report(savepath / REPORT, "DAVIS: masks propagated from the first frame", tables, sections, facts)
 
 
-def davis_section(sequence: Sequence, masks: list[Path], record: dict[str, Any]) -> Section:
-    """Return one sequence's report section: scores over time and worst frames."""
-    curves = {f"{m} of {number}": scores[m] for number, scores in record["objects"].items() for m in MEASURES}
+def davis_section(sequence: Sequence, masks: list[Path], record: dict[str, Any], savepath: Path) -> Section:
+    """Return one sequence's report section: scores over time, and worst frames with the errors of their masks."""
+    objects, video = record["objects"], Path("overlay") / f"{sequence.name}.mp4"
+    curves = {f"{m} of {number}": scores[m] for number, scores in objects.items() for m in MEASURES}
     means = np.mean(np.array(list(curves.values()), np.float64), 0) if curves else []
-    pictures = [
-        Picture(caption, overlay(read_frame(sequence.frames[i]), read_ids(masks[i], binary=sequence.binary)))
-        for i, caption in to_show(len(masks), means)
-    ]
-    return Section(sequence.name, curves, first=1, pictures=pictures)
+    measure = davis_measure(list(objects.values())) if objects else {}
+    return Section(
+        sequence.name,
+        curves,
+        first=1,
+        pictures=[
+            _picture(sequence, masks[i], i, list(map(int, objects)), caption)
+            for i, caption in to_show(len(masks), means)
+        ],
+        scores={name: measure[f"{name}-Mean"] for name in ("J&F", *MEASURES) if measure},
+        video=video.as_posix() if (savepath / video).exists() else "",
+    )
+
+
+def _picture(sequence: Sequence, path: Path, index: int, objects: list[int], caption: str) -> Picture:
+    """Return a frame with its mask, and the errors of these objects, if there are any."""
+    frame, mask = read_frame(sequence.frames[index]), read_ids(path, binary=sequence.binary)
+    if not objects:
+        return Picture(caption, overlay(frame, mask))
+    predicted, truth = (np.where(np.isin(ids, objects), ids, 0) for ids in (mask, sequence.read_mask(index)))
+    return Picture(caption, overlay(frame, mask), error_map(frame, predicted, truth))
 
 
 def object_rows(records: Records) -> list[dict]:

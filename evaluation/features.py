@@ -109,13 +109,18 @@ def require_native_frames(options: FeatureOptions, max_side: int | None) -> None
         raise UserError(f"--max_side: --protocol {options.protocol} resizes frames by a rule of its own; leave it out")
 
 
+def protocol_name(protocol: str | None, encoder: str | None) -> str:
+    """Return the value of --protocol, or its default."""
+    return protocol or ("liir" if encoder is None else "crw")
+
+
 def load_features(options: FeatureOptions, device: torch.device, *, soft: bool = False) -> Features:
     """Load the encoder and protocol that the options select; soft: store soft labels in every protocol."""
     try:
         require_backend(options.backend, device)
     except ValueError as error:
         raise UserError(f"--backend {error}") from error
-    name = options.protocol or ("liir" if options.encoder is None else "crw")
+    name = protocol_name(options.protocol, options.encoder)
     stride, protocol = PROTOCOLS[name]
     if name == "liir":
         policy = ReferencePolicy(options.ref)

@@ -8,10 +8,12 @@ import numpy as np
 
 from dataloaders.frames import read_frame
 from dataloaders.jhmdb import Video
-from evaluation.report import REPORT, Picture, Section, to_show, write_report
+from evaluation.report import REPORT, Section, write_report
+from evaluation.report_facts import run_facts
+from evaluation.report_pictures import Picture, to_show
 from evaluation.run import Records
 from functional.keypoints import correct_share, normalised_distances
-from utils.errors import UserError
+from utils.errors import UserError, warn
 from utils.savepath import write_csv, write_json
 from utils.visualize import davis_palette
 
@@ -48,16 +50,34 @@ def distances_of(video: Video, found: np.ndarray, counted: Counted) -> np.ndarra
     return distances[0 if counted.with_first else 1 :]
 
 
+def pool_distances(videos: list[Video], records: Records, counted: Counted) -> tuple[list[str], np.ndarray]:
+    """Return the names of all joints, and the distances of all videos, [N, J], NaN where not scored.
+
+    Animals of BADJA may have different numbers of joints. Warns of videos in which no joint is scored.
+    """
+    names = list(dict.fromkeys(name for video in videos for name in video.names))
+    pooled, unscored = [], []
+    for video in videos:
+        distances = distances_of(video, np.array(records[video.name]["joints"], np.float64), counted)
+        rows = np.full((len(distances), len(names)), np.nan)
+        rows[:, [names.index(name) for name in video.names]] = distances
+        pooled.append(rows)
+        if np.isnan(rows).all():
+            unscored.append(video.name)
+    if 0 < len(unscored) < len(videos):
+        warn(f"{', '.join(unscored)}: no joint counts (see --with_first and --all_joints); left out of the mean")
+    return names, np.concatenate(pooled)
+
+
 def write_results(
     savepath: Path, description: dict[str, Any], videos: list[Video], records: Records, counted: Counted
 ) -> list[list[dict[str, Any]]]:
     """Print and write PCK of each joint over all videos, and the mean over joints; return the report's tables."""
-    predicted = {video.name: np.array(records[video.name]["joints"], np.float64) for video in videos}
-    distances = np.concatenate([distances_of(video, predicted[video.name], counted) for video in videos])
+    names, distances = pool_distances(videos, records, counted)
     shares = {f"PCK@{threshold}": correct_share(distances, threshold) for threshold in THRESHOLDS}
     rows: list[dict[str, Any]] = [
         {"Joint": name} | {measure: float(share[j]) for measure, share in shares.items()}
-        for j, name in enumerate(videos[0].names)
+        for j, name in enumerate(names)
         if not np.isnan(distances[:, j]).all()
     ]
     if not rows:
@@ -73,23 +93,31 @@ def write_results(
 
 
 def write_joints_report(
-    savepath: Path, videos: list[Video], records: Records, counted: Counted, tables: list[list[dict[str, Any]]]
+    savepath: Path,
+    description: dict[str, Any],
+    videos: list[Video],
+    records: Records,
+    counted: Counted,
+    tables: list[list[dict[str, Any]]],
 ) -> None:
     """Write SAVEPATH/report.html."""
     sections = (_section(video, np.array(records[video.name]["joints"], np.float64), counted) for video in videos)
-    write_report(savepath / REPORT, "Joints propagated from the first frame", tables, sections)
+    facts = run_facts(description, records) | {"PCK": counted.in_words()}
+    write_report(savepath / REPORT, "Joints propagated from the first frame", tables, sections, facts)
 
 
 def _section(video: Video, predicted: np.ndarray, counted: Counted) -> Section:
     """Return one video's section: PCK over time, worst frames with predicted (o) and true (+) joints."""
-    distances = distances_of(video, predicted, counted)
+    distances, measure = distances_of(video, predicted, counted), f"PCK@{THRESHOLDS[-1]}"
     shares, first = correct_share(distances.T, THRESHOLDS[-1]), len(video.frames) - len(distances)
     pictures = [
         Picture(caption, draw_joints(read_frame(video.frames[i]), predicted[i], video.joints[i]))
         for i, caption in to_show(len(video.frames), shares, first)
     ]
     values = [None if np.isnan(share) else float(share) for share in shares]
-    return Section(video.name, {f"PCK@{THRESHOLDS[-1]}": values}, first=first, pictures=pictures)
+    of_joints = correct_share(distances, THRESHOLDS[-1])
+    scores = {} if np.isnan(of_joints).all() else {measure: float(np.nanmean(of_joints))}
+    return Section(video.name, {measure: values}, first=first, pictures=pictures, scores=scores)
 
 
 def draw_joints(frame: np.ndarray, found: np.ndarray, true: np.ndarray) -> np.ndarray:

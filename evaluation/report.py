@@ -1,53 +1,48 @@
-"""A self-contained HTML page about an evaluation: tables of scores, their curves over time, and frames."""
+"""A self-contained HTML page about an evaluation: how it was run, tables of scores, curves over time, and frames."""
 
 import argparse
 import base64
 import html
-import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-import cv2
-import numpy as np
-
+from evaluation.report_curves import Curves, plot_svg
+from evaluation.report_pictures import MISSED, SPILLED, Picture, data_url
 from utils.savepath import write_text
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 REPORT = "report.html"
-PICTURES = 6  # of a video
-PICTURE_WIDTH = 420
-JPEG_QUALITY = 80
-COLOURS, LEGEND_ROWS = 10, 10  # of a plot
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1340px; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: 1em 0 } th, td { padding: .2em .8em; border-bottom: 1px solid #ddd }
-th { text-align: left } td + td { text-align: right; font-variant-numeric: tabular-nums }
-figure { display: inline-block; margin: 0 .8em .8em 0; vertical-align: top } figcaption { font-size: 13px; color: #555 }
-img { max-width: 100% } section { margin-top: 2.5em; border-top: 2px solid #eee }
+STYLE = f"""
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 1.5em auto; max-width: 1500px; padding: 0 1em; color: #222 }}
+table {{ border-collapse: collapse }} th, td {{ padding: .2em .8em; border-bottom: 1px solid #ddd }}
+th {{ text-align: left }} th + th, td + td {{ text-align: right; font-variant-numeric: tabular-nums }}
+.wide {{ margin: 1em 0; overflow-x: auto }} .facts th {{ vertical-align: top }} .facts td {{ overflow-wrap: anywhere }}
+section {{ margin-top: 2.5em; border-top: 2px solid #eee }} figcaption {{ font-size: 13px; color: #555 }}
+.plot {{ width: 720px }} video {{ max-width: 100% }}
+.pictures {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 36em), 1fr)); gap: 1em }}
+figure {{ margin: 0 }} figure div {{ display: flex; flex-wrap: wrap; gap: 4px }}
+figure img {{ flex: 1 1 15em; min-width: 0; max-width: 420px }}
+.key span {{ display: inline-block; margin-right: 1em; padding-left: .4em; border-left: 1em solid }}
+.key .missed {{ border-color: rgb{MISSED} }} .key .spilled {{ border-color: rgb{SPILLED} }}
 """
-
-
-@dataclass(frozen=True)
-class Picture:
-    """RGB uint8 [H, W, 3], with a caption."""
-
-    caption: str
-    pixels: np.ndarray
+KEY = (
+    '<p class="key"><span class="missed">missed: an object labelled as anything else</span>'
+    '<span class="spilled">spilled: background labelled as an object</span></p>'
+)
 
 
 @dataclass(frozen=True)
 class Section:
-    """One video: its scores over time, and pictures."""
+    """One video: its scores, their curves over time, and pictures."""
 
     title: str
-    curves: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # 0 to 1; None or NaN: no score
+    curves: Curves = field(default_factory=dict)
     first: int = 0  # the frame of the curves' first values
     pictures: Sequence[Picture] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)  # of the whole video, 0 to 1; the first one ranks it
+    video: str = ""  # path of a video of all frames, relative to the page
 
 
 def add_report_option(parser: argparse.ArgumentParser) -> None:
@@ -55,92 +50,83 @@ def add_report_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", action="store_true", help="also write report.html: scores over time, worst frames")
 
 
-def write_report(path: Path, title: str, tables: Iterable[Sequence[Mapping]], sections: Iterable[Section]) -> None:
-    """Write the page; a table is a list of rows with the same columns, whose floats are shown in percent."""
-    parts = [f"<h1>{html.escape(title)}</h1>", *map(_table, tables), *map(_section, sections)]
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
-    write_text(path, f"<!doctype html><html><head>{head}</head><body>{''.join(parts)}</body></html>\n")
+def write_report(
+    path: Path,
+    title: str,
+    tables: Sequence[Sequence[Mapping]],
+    sections: Iterable[Section],
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Write the page: facts about the run, the first table, a ranking of the videos, the other tables, the sections.
 
-
-def to_show(frames: int, scores: Sequence[float] | np.ndarray = (), first: int = 1) -> list[tuple[int, str]]:
-    """Frames of a video to show, with captions: those with the lowest scores, or without scores evenly spaced ones.
-
-    scores: of frames `first`, `first` + 1, …; NaN where a frame has none.
+    A table is a list of rows with the same columns, whose floats are shown in percent.
     """
-    if len(scores) == 0 or np.isnan(scores).all():
-        return [(int(i), f"frame {i}") for i in np.unique(np.linspace(0, frames - 1, PICTURES).round().astype(int))]
-    lowest = [i for i in np.argsort(scores, kind="stable") if not np.isnan(scores[i])][:PICTURES]
-    return [(int(i) + first, f"frame {i + first}: {100 * scores[i]:.1f}") for i in lowest]
+    ranking, bodies = [], []
+    for number, section in enumerate(sections):  # one at a time: its pictures are large
+        anchor = f"video-{number}"
+        ranking.append((section.scores, f'<a href="#{anchor}">{html.escape(section.title)}</a>'))
+        bodies.append(_section(section, anchor))
+    summary, *details = map(_table, tables or [[]])
+    parts = [f"<h1>{html.escape(title)}</h1>", _facts(facts or {}), summary, _ranking(ranking), *details, *bodies]
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style>"
+    )
+    write_text(path, f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n')
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    rows = "".join(f"<tr><th>{html.escape(key)}</th><td>{html.escape(text)}</td></tr>" for key, text in facts.items())
+    return f'<table class="facts">{rows}</table>' if rows else ""
+
+
+def _ranking(videos: Sequence[tuple[Mapping[str, float], str]]) -> str:
+    """Return the table of the videos' scores, the worst first and those without any last, with links."""
+    names = max((list(scores) for scores, _ in videos), key=len, default=[])
+    if not names:
+        return ""
+    ordered = sorted(videos, key=lambda video: video[0].get(names[0], math.inf))
+    rows = [[link, *(_cell(scores.get(name)) for name in names)] for scores, link in ordered]
+    return _rows(["Worst first", *map(html.escape, names)], rows)
 
 
 def _table(rows: Sequence[Mapping]) -> str:
     if not rows:
         return ""
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row.values()) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return _rows([html.escape(str(name)) for name in rows[0]], [map(_cell, row.values()) for row in rows])
+
+
+def _rows(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table of cells in HTML."""
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><tr>{"".join(f"<th>{name}</th>" for name in head)}</tr>{body}</table></div>'
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return "–"
     return f"{100 * value:.1f}" if isinstance(value, float) else html.escape(str(value))
 
 
-def _section(section: Section) -> str:
-    pictures = "".join(
-        f'<figure><img src="data:image/jpeg;base64,{_jpeg(picture.pixels)}" alt="{html.escape(picture.caption)}">'
-        f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
-        for picture in section.pictures
-    )
-    plot = _plot(section.curves, section.first) if any(map(len, section.curves.values())) else ""
-    return f"<section><h2>{html.escape(section.title)}</h2>{plot}<div>{pictures}</div></section>"
+def _section(section: Section, anchor: str) -> str:
+    pictures = "".join(map(_figure, section.pictures))
+    parts = [
+        _plot(section) if any(map(len, section.curves.values())) else "",
+        f'<video controls preload="metadata" src="{quote(section.video)}"></video>' if section.video else "",
+        KEY if any(picture.errors is not None for picture in section.pictures) else "",
+        f'<div class="pictures">{pictures}</div>',
+    ]
+    return f'<section id="{anchor}"><h2>{html.escape(section.title)}</h2>{"".join(parts)}</section>'
 
 
-def _jpeg(pixels: np.ndarray) -> str:
-    height, width = pixels.shape[:2]
-    size = PICTURE_WIDTH, max(1, round(height * PICTURE_WIDTH / width))
-    small = cv2.resize(pixels[..., ::-1], size, interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return base64.b64encode(data.tobytes()).decode()
+def _figure(picture: Picture) -> str:
+    caption = html.escape(picture.caption)
+    errors = "" if picture.errors is None else f'<img src="{data_url(picture.errors)}" alt="errors in {caption}">'
+    prediction = f'<img src="{data_url(picture.pixels)}" alt="{caption}">'
+    return f"<figure><div>{prediction}{errors}</div><figcaption>{caption}</figcaption></figure>"
 
 
-def _plot(curves: Mapping[str, Sequence[float | None]], first: int) -> str:
-    """Curves over frames as an SVG image, the same bytes for the same curves."""
-    import matplotlib  # only reports need it
-
-    svg, undated = io.BytesIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    fonts = ["DejaVu Sans", "Helvetica", "Arial"]
-    with (
-        matplotlib.rc_context({"font.size": 8, "font.sans-serif": fonts, "text.parse_math": False}),
-        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": REPORT}),
-    ):
-        _draw_curves(curves, first).savefig(svg, format="svg", bbox_inches="tight", metadata=undated)
-    source = base64.b64encode(svg.getvalue()).decode()
-    return f'<img src="data:image/svg+xml;base64,{source}" alt="{html.escape(", ".join(curves))}">'
-
-
-def _draw_curves(curves: Mapping[str, Sequence[float | None]], first: int) -> "Figure":
-    """Each pair of curves (J and F of an object) has one colour; the second is dashed."""
-    from matplotlib.figure import Figure
-
-    figure, last = Figure(figsize=(6.5, 1.8)), first + max(map(len, curves.values())) - 1
-    axes = figure.add_axes((0, 0, 1, 1))
-    for i, (name, values) in enumerate(curves.items()):
-        _draw_curve(axes, name, values, first, colour=f"C{i // 2 % COLOURS}", dashed=i % 2 == 1)
-    ticks = np.unique(np.linspace(first, last, 6).round().astype(int))
-    axes.set(ylim=(-3, 103), yticks=(0, 50, 100), xticks=ticks, xlabel="frame")
-    axes.grid(axis="y", color="#ddd")
-    columns = -(-len(curves) // LEGEND_ROWS)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), ncols=columns, frameon=False, borderaxespad=0)
-    return figure
-
-
-def _draw_curve(
-    axes: "Axes", name: str, values: Sequence[float | None], first: int, *, colour: str, dashed: bool
-) -> None:
-    """A curve in percent with gaps where values are missing; a value between two gaps is a dot."""
-    frames, scores = np.arange(first, first + len(values)), 100 * np.array(values, np.float64)
-    known = np.pad(np.isfinite(scores), 1)
-    isolated = known[1:-1] & ~known[:-2] & ~known[2:]
-    line = np.where(isolated, np.nan, scores)  # an SVG line would reach over a gap to an isolated last value
-    axes.plot(frames, line, "--" if dashed else "-", color=colour, linewidth=1, label=name)
-    axes.plot(frames[isolated], scores[isolated], ".", color=colour)
+def _plot(section: Section) -> str:
+    source = base64.b64encode(plot_svg(section.curves, section.first)).decode()
+    names = html.escape(", ".join(section.curves))
+    return f'<div class="wide"><img class="plot" src="data:image/svg+xml;base64,{source}" alt="{names}"></div>'

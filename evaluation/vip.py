@@ -9,10 +9,12 @@ import numpy as np
 from dataloaders.frames import read_frame, require_size
 from dataloaders.masks import read_mask
 from dataloaders.vip import CLASSES, Video
-from evaluation.report import REPORT, Picture, Section, to_show, write_report
+from evaluation.report import REPORT, Section, write_report
+from evaluation.report_facts import run_facts
+from evaluation.report_pictures import Picture, error_map, to_show
 from evaluation.run import Records
 from functional.metrics import class_ious, confusion
-from utils.errors import UserError
+from utils.errors import UserError, warn
 from utils.savepath import write_csv, write_json
 from utils.visualize import overlay
 
@@ -42,8 +44,11 @@ def resize_nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def score_video(counts: np.ndarray) -> dict[str, Any]:
-    """Return the confusion matrices of the first and of all later frames, and the mean IoU of each later frame."""
-    over_time = [float(np.nanmean(class_ious(frame))) for frame in counts[1:]]
+    """Return the confusion matrices of the first and of all later frames, and the mean IoU of each later frame.
+
+    It is None for a frame of which no pixel is scored.
+    """
+    over_time = [float(np.nanmean(class_ious(frame))) if frame.any() else None for frame in counts[1:]]
     return {"first": counts[0].tolist(), "later": counts[1:].sum(0).tolist(), "mIoU": over_time}
 
 
@@ -57,6 +62,8 @@ def write_results(
     rows = [{"Class": name, "IoU": iou} for name, iou in zip(CLASSES, ious.tolist(), strict=True) if not np.isnan(iou)]
     if not rows:
         raise UserError("--datapath: no pixel of these videos is scored; see --without_first")
+    if unscored := [name for name, record in records.items() if not np.any([record[part] for part in counted])]:
+        warn(f"{', '.join(unscored)}: no pixel is scored (see --without_first); left out of the mean")
     mean = float(np.nanmean(ious))
     for row in rows:
         print(f"{row['Class']:<14} {100 * row['IoU']:5.1f}")
@@ -67,16 +74,30 @@ def write_results(
     return [[{"mIoU": mean}], rows]
 
 
-def write_vip_report(savepath: Path, videos: list[Video], records: Records, tables: list[list[dict[str, Any]]]) -> None:
+def write_vip_report(
+    savepath: Path,
+    description: dict[str, Any],
+    videos: list[Video],
+    records: Records,
+    tables: list[list[dict[str, Any]]],
+) -> None:
     """Write SAVEPATH/report.html."""
     sections = (_section(video, savepath, records[video.name]) for video in videos)
-    write_report(savepath / REPORT, "VIP: parts propagated from the first frame", tables, sections)
+    write_report(
+        savepath / REPORT,
+        "VIP: parts propagated from the first frame",
+        tables,
+        sections,
+        run_facts(description, records),
+    )
 
 
 def _section(video: Video, savepath: Path, record: dict[str, Any]) -> Section:
-    """Return one video's report section: mean IoU over time and worst frames."""
-    pictures = []
+    """Return one video's report section: mean IoU over time, and worst frames with the errors of their masks."""
+    pictures, known = [], [value for value in record["mIoU"] if value is not None]
     for i, caption in to_show(len(video.frames), record["mIoU"]):
-        frame, mask = read_frame(video.frames[i]), read_mask(mask_path(savepath, video, i))
-        pictures.append(Picture(caption, overlay(frame, mask)))
-    return Section(video.name, {"mIoU": record["mIoU"]}, first=1, pictures=pictures)
+        frame, mask, truth = read_frame(video.frames[i]), read_mask(mask_path(savepath, video, i)), video.truth(i)
+        errors = error_map(frame, mask, np.where(truth < len(CLASSES), truth, mask))
+        pictures.append(Picture(caption, overlay(frame, mask), errors))
+    scores = {"mean of the frames' mIoU": float(np.mean(known))} if known else {}
+    return Section(video.name, {"mIoU": record["mIoU"]}, first=1, pictures=pictures, scores=scores)

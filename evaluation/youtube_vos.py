@@ -9,7 +9,9 @@ from dataloaders.frames import read_frame, require_size
 from dataloaders.masks import read_mask
 from dataloaders.youtube_vos import Video, read_meta
 from evaluation.davis import Scores, add_scores
-from evaluation.report import REPORT, Picture, Section, to_show, write_report
+from evaluation.report import REPORT, Section, write_report
+from evaluation.report_facts import run_facts
+from evaluation.report_pictures import Picture, error_map, to_show
 from evaluation.run import Records
 from evaluation.submission import pack, validate
 from functional.metrics import MEASURES
@@ -31,6 +33,11 @@ def empty_scores(video: Video) -> Scores:
     return {obj.number: {measure: [] for measure in MEASURES} for obj in video.objects}
 
 
+def absent_objects(video: Video) -> list[int]:
+    """List the objects without a pixel in the mask of their first frame, which are never propagated."""
+    return [n for frame, starting in video.starts.items() for n in np.setdiff1d(starting, video.truth(frame)).tolist()]
+
+
 def score_frame(scores: Scores, video: Video, frame: str, mask: np.ndarray) -> None:
     """Append J and F of the objects that are scored in a frame: expected but not given; mask: ids [H, W]."""
     truth = video.truth(frame)
@@ -48,22 +55,38 @@ def write_results(
     archive = pack(savepath, videos)
     validate(archive, videos)
     print(f"{archive}: complete; upload it to the evaluation server")
+    if absent := [f"{name}_{number}" for name, record in records.items() for number in record.get("absent", ())]:
+        warn(f"{', '.join(absent)}: no pixel in the mask of the first frame that meta.json lists; not propagated")
     results, scores = {"arguments": description, "sequences": records}, {}
-    if all(video.scored for video in videos):
-        if not all(records[video.name]["objects"] for video in videos):
+    if scored := scored_videos(videos):
+        if not all(records[video.name]["objects"] for video in scored):
             raise UserError(f"{savepath}: was propagated without these true masks; pass --overwrite")
-        results["scores"] = scores = youtube_vos_measure(videos, records, seen_categories(seen, named=named))
+        results["scores"] = scores = youtube_vos_measure(scored, records, seen_categories(seen, named=named))
         for name, value in scores.items():
             print(f"{name:<9} {100 * value:.1f}")
     write_json(savepath / "results.json", results)
     return scores
 
 
-def write_youtube_vos_report(savepath: Path, videos: list[Video], records: Records, scores: dict[str, float]) -> None:
+def scored_videos(videos: list[Video]) -> list[Video]:
+    """Return the videos with all true masks; warn of the other ones, if any, and of objects that are not scored."""
+    scored = [video for video in videos if video.scored and any(obj.frames[1:] for obj in video.objects)]
+    if scored and (unscored := [video.name for video in videos if video not in scored]):
+        warn(f"{', '.join(unscored)}: without a true mask of each frame that meta.json lists; left out of the mean")
+    if given := [f"{video.name}_{obj.number}" for video in scored for obj in video.objects if not obj.frames[1:]]:
+        warn(f"{', '.join(given)}: listed in the frame of the given mask only; left out of the mean")
+    return scored
+
+
+def write_youtube_vos_report(
+    savepath: Path, description: dict[str, Any], videos: list[Video], records: Records, scores: dict[str, float]
+) -> None:
     """Write SAVEPATH/report.html."""
     sections = (_section(video, savepath, records[video.name]) for video in videos)
     tables = [[scores]] if scores else []
-    write_report(savepath / REPORT, "YouTube-VOS: objects propagated", tables, sections)
+    write_report(
+        savepath / REPORT, "YouTube-VOS: objects propagated", tables, sections, run_facts(description, records)
+    )
 
 
 def _section(video: Video, savepath: Path, record: dict[str, Any]) -> Section:
@@ -72,10 +95,21 @@ def _section(video: Video, savepath: Path, record: dict[str, Any]) -> Section:
     curves = _score_curves(video, record, [frame.stem for frame in wanted])
     means = np.ma.masked_invalid(np.array(list(curves.values()), np.float64)).mean(0).filled(np.nan) if curves else ()
     pictures = [
-        Picture(caption, overlay(read_frame(wanted[i]), read_mask(mask_path(savepath, video, wanted[i].stem))))
+        _picture(video, wanted[i], mask_path(savepath, video, wanted[i].stem), caption)
         for i, caption in to_show(len(wanted), means, first=0)
     ]
-    return Section(video.name, curves, pictures=pictures)
+    scores = youtube_vos_measure([video], {video.name: record}, None) if curves else {}
+    if scores:
+        scores = {"J&F": sum(scores.values()) / len(scores), **scores}
+    return Section(video.name, curves, pictures=pictures, scores=scores)
+
+
+def _picture(video: Video, path: Path, mask_file: Path, caption: str) -> Picture:
+    frame, mask = read_frame(path), read_mask(mask_file)
+    if not video.scored:
+        return Picture(caption, overlay(frame, mask))
+    truth, objects = video.truth(path.stem), [obj.number for obj in video.objects]
+    return Picture(caption, overlay(frame, mask), error_map(frame, mask, np.where(np.isin(truth, objects), truth, 0)))
 
 
 def _score_curves(video: Video, record: dict[str, Any], wanted: list[str]) -> dict[str, list[float | None]]:

@@ -12,11 +12,12 @@ import pytest
 from dataloaders.davis import load_sequences
 from dataloaders.frames import read_frame
 from evaluation.davis import davis_section, write_results
+from evaluation.report_pictures import error_map
 from functional.metrics import object_summary, statistics
-from tests.support.davis import SCRIPT, write_davis, write_predictions
+from tests.support.davis import SCRIPT, write_davis
 from tests.support.davis_scores import GLOBAL_COLUMNS, HEADLINE, OBJECTS, STATISTICS
 from tests.support.images import mask_pixels
-from utils.visualize import overlay
+from utils.visualize import overlay, write_mask
 
 SCORED = ("blackswan", "car-shadow", "dog", "drift-straight", "libby")
 
@@ -51,15 +52,19 @@ def test_tables_weigh_objects_not_sequences(tmp_path, capsys):
 
 def test_the_section_of_a_sequence_shows_its_worst_frames(tmp_path):
     (sequence,) = load_sequences(write_davis(tmp_path / "davis", frames=4, objects=(1, 2)), 2017, "val")
-    write_predictions(tmp_path / "masks", frames=4)
-    masks = sorted((tmp_path / "masks" / "bear").iterdir())
+    masks = [tmp_path / f"{index}.png" for index in range(4)]
+    for path in masks:
+        write_mask(path, mask_pixels(0, (1, 7)))
     record = {"objects": {"1": {"J": [0.9, 0.0, 0.5], "F": [0.7, 0.2, 0.5]}}}
-    section = davis_section(sequence, masks, record)
+    section = davis_section(sequence, masks, record, tmp_path)
+    assert section.scores == pytest.approx({"J&F": 0.45, "J": 0.45, "F": 0.45})  # without the last frame
     assert (section.first, section.curves) == (1, {"J of 1": [0.9, 0.0, 0.5], "F of 1": [0.7, 0.2, 0.5]})
     assert [picture.caption for picture in section.pictures] == ["frame 2: 10.0", "frame 3: 50.0", "frame 1: 80.0"]
     for index, picture in zip((2, 3, 1), section.pictures, strict=True):
         frame = read_frame(sequence.frames[index])
-        assert np.array_equal(picture.pixels, overlay(frame, mask_pixels(index)))
+        assert np.array_equal(picture.pixels, overlay(frame, mask_pixels(0, (1, 7))))
+        errors = error_map(frame, mask_pixels(0), mask_pixels(index))  # of object 1, the one that is scored
+        assert np.array_equal(picture.errors, errors)
 
 
 # Parity with the official tool

@@ -9,9 +9,16 @@ import pytest
 import scipy.io
 
 import evaluate_jhmdb
+from dataloaders.badja import BADJA
 from dataloaders.jhmdb import JHMDB_JOINTS, load_jhmdb
-from tests.support.commands import require_refusal, require_same_when_sharded, require_success, run_script
-from tests.support.jhmdb import FEATURES, FRAMES, evaluate, places, write_set
+from tests.support.commands import (
+    require_refusal,
+    require_same_when_sharded,
+    require_success,
+    require_warning,
+    run_script,
+)
+from tests.support.jhmdb import FEATURES, FRAMES, evaluate, places, write_badja, write_set
 
 
 @pytest.fixture
@@ -87,6 +94,29 @@ def test_bad_data(root):
     for listed in (root / "splits").iterdir():
         listed.unlink()
     require_refusal(evaluate(root), "splits")
+
+
+def test_animals_with_different_numbers_of_joints(tmp_path):
+    """Joints of the same number are scored together; the others alone."""
+    path = write_badja(tmp_path) / BADJA
+    bear = json.loads(path.read_text())["bear"]
+    cow = json.loads(path.read_text())["bear"]
+    for annotation in cow["annotations"]:
+        annotation |= {"visibility": [1, 1, 1], "joints_yx_480p": [[4, 4], [20, 28], [12, 12]]}
+    (tmp_path / "JPEGImages/480p/cow").symlink_to("bear")
+    path.write_text(json.dumps({"bear": bear, "cow": cow}))
+    require_success(evaluate(tmp_path, "--layout", "badja", "--report"))
+    results = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert [row["Joint"] for row in results["joints"]] == ["joint 0", "joint 1", "joint 2"]
+
+
+def test_video_without_a_frame_to_score(root):
+    """A video of one frame, which is given, is left out with a warning, unless --with_first."""
+    path = root / "joint_positions/push/push_test/joint_positions.mat"
+    scipy.io.savemat(path, {"pos_img": scipy.io.loadmat(path)["pos_img"][..., :1]})
+    out = require_warning(evaluate(root, "--report"), "push/push_test: no joint counts")
+    assert "mean            PCK@0.1 100.0" in out
+    require_success(evaluate(root, "--with_first"))
 
 
 def test_animals_are_followed(shared, tmp_path):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import evaluate_vip
-from dataloaders.vip import CLASSES
-from evaluation.vip import resize_nearest
-from tests.support.commands import require_refusal, require_same_when_sharded, require_success
+from dataloaders.vip import CLASSES, load_videos
+from evaluation.report_pictures import MISSED, SPILLED
+from evaluation.vip import resize_nearest, write_vip_report
+from tests.support.commands import require_refusal, require_same_when_sharded, require_success, require_warning
 from tests.support.images import read_pixels
 from tests.support.vip import FEATURES, SIZE, classes, evaluate, kinds, write_set
 from utils.visualize import write_mask
@@ -69,6 +70,47 @@ def test_pixels_of_no_class_do_not_count(root):
     for part in ("first", "later"):
         assert np.sum(before[part]) - np.sum(after[part]) == 60
         assert before[part][0][0] - after[part][0][0] == 60
+
+
+def test_video_without_a_frame_to_score(root):
+    """A video of one frame, which is given, is left out with a warning if that frame does not count."""
+    for index in (1, 2, 3):
+        (root / "Images" / "b" / f"{index:012d}.png").unlink()
+    require_success(evaluate(root, "--report"))
+    require_warning(evaluate(root, "--without_first"), "b: no pixel is scored")
+    assert '"mIoU": []' in (root / "results" / "sequences" / "b.json").read_text()
+
+
+def test_frame_without_a_pixel_to_score(root):
+    """It has no mean IoU."""
+    write_mask(root / "Annotations" / "Category_ids" / "b" / f"{2:012d}.png", np.full(SIZE, 255, np.uint8))
+    require_success(evaluate(root, "--report"))
+    scores = json.loads((root / "results" / "sequences" / "b.json").read_text())["mIoU"]
+    assert [score is None for score in scores] == [False, True, False]
+
+
+def test_pixels_that_do_not_count_are_no_errors(root):
+    """In the report: a frame whose true mask is wrong where it counts, and ignored elsewhere."""
+    require_success(evaluate(root))
+    (video,) = load_videos(root, ["a"])
+    truth = np.full(SIZE, 255, np.uint8)
+    truth[:6] = 1
+    write_mask(video.masks[2], truth)
+    record = {"mIoU": [None, 0.5, None]}
+    with patch("evaluation.vip.write_report") as write_report:
+        write_vip_report(root / "results", {"predictions": "masks"}, [video], {"a": record}, [])
+    *_, (section,), _ = write_report.call_args.args
+    (picture,) = section.pictures
+    missed = (picture.errors == MISSED).all(2)
+    assert missed[:6].all()
+    assert not missed[6:].any()
+    assert not (picture.errors == SPILLED).all(2).any()
+
+
+def test_true_mask_of_another_size(root):
+    path = root / "Annotations" / "Category_ids" / "b" / f"{2:012d}.png"
+    write_mask(path, np.zeros((5, 6), np.uint8))
+    require_refusal(evaluate(root), path, "6x5", f"{SIZE[1]}x{SIZE[0]}")
 
 
 @pytest.mark.parametrize("size", [(240, 432), (241, 433), (480, 540)])

@@ -11,7 +11,7 @@ from PIL import Image
 
 import evaluate_youtube_vos
 from functional.metrics import boundary_f, jaccard
-from tests.support.commands import require_refusal, require_same_when_sharded, require_success
+from tests.support.commands import require_refusal, require_same_when_sharded, require_success, require_warning
 from tests.support.features import KINDS_OPTIONS, middles
 from tests.support.images import read_pixels
 from tests.support.youtube_vos import OBJECTS, SIZE, STEP, evaluate, ids, write_set
@@ -100,11 +100,37 @@ def test_masks_that_came_or_went_after_a_run(root):
     true = root / "valid" / "Annotations" / "early" / "00015.png"
     whole = true.read_bytes()
     true.unlink()
-    require_success(evaluate(root, "--overwrite"))
+    require_warning(evaluate(root, "--overwrite"), "early: without a true mask of each frame")
     true.write_bytes(whole)
     require_refusal(evaluate(root), "without these true masks")
     write_mask(true, np.zeros((5, 5), np.uint8))
     require_refusal(evaluate(root, "--overwrite"), true, "5x5")
+
+
+def test_video_without_truth_beside_one_with(root):
+    """It is left out of the scores."""
+    require_success(evaluate(root))
+    of_late = json.loads((root / "results/sequences/late.json").read_text())["objects"]["3"]
+    (root / "valid/Annotations/early/00015.png").unlink()
+    require_warning(evaluate(root, "--overwrite", "--report"), "early: without a true mask", "left out of the mean")
+    scores = json.loads((root / "results/results.json").read_text())["scores"]
+    assert scores == {f"{measure} seen": pytest.approx(np.mean(of_late[measure])) for measure in "JF"}
+
+
+def test_object_that_is_listed_in_one_frame(root):
+    meta = root / "valid/meta.json"
+    content = json.loads(meta.read_text())
+    content["videos"]["early"]["objects"]["7"]["frames"] = ["00010"]
+    meta.write_text(json.dumps(content))
+    require_warning(evaluate(root, "--report"), "early_7: listed in the frame of the given mask only")
+    scores = json.loads((root / "results/results.json").read_text())["scores"]
+    assert set(scores) == {"J seen", "F seen"}
+
+
+def test_object_without_a_pixel_in_its_first_mask(root):
+    path = root / "valid/Annotations/early/00010.png"
+    write_mask(path, np.where(ids("early", 10) == 7, 0, ids("early", 10)).astype(np.uint8))
+    require_warning(evaluate(root), "early_7: no pixel in the mask of the first frame")
 
 
 @pytest.mark.soak

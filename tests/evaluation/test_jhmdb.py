@@ -12,6 +12,7 @@ from evaluation.jhmdb import Counted, distances_of, draw_joints, write_joints_re
 from tests.support.images import frame_pixels, write_frame
 from utils.visualize import davis_palette
 
+DESCRIPTION = {"predictions": "joints"}
 LATER = Counted(with_first=False, all_joints=False, box="annotated")
 
 
@@ -69,8 +70,8 @@ def test_scores_by_hand(video, found, tmp_path, capsys):
 
 def test_the_report_shows_the_worst_frames(video, found, tmp_path):
     with patch("evaluation.jhmdb.write_report") as write_report:
-        write_joints_report(tmp_path, [video], records_of(video, found), LATER, [])
-    path, _, _, (section,) = write_report.call_args.args
+        write_joints_report(tmp_path, DESCRIPTION, [video], records_of(video, found), LATER, [])
+    path, _, _, (section,), _ = write_report.call_args.args
     assert path == tmp_path / "report.html"
     assert (section.title, section.first, section.curves) == ("wave", 1, {"PCK@0.2": [1, 0]})
     assert [picture.caption for picture in section.pictures] == ["frame 2: 0.0", "frame 1: 100.0"]

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluation.report import Picture, Section, to_show, write_report
+from evaluation.report import Section, write_report
+from evaluation.report_pictures import Picture
 from tests.support.commands import require_success
 from tests.support.davis import evaluate, write_davis, write_predictions
 
@@ -136,18 +137,36 @@ def test_same_report_is_the_same_bytes(tmp_path):
     assert plot_of(tmp_path, curves) == plot_of(tmp_path, curves)
 
 
-@pytest.mark.parametrize(
-    ("scores", "expected"),
-    [
-        ([0.9, 0.1, 0.5], [(2, "frame 2: 10.0"), (3, "frame 3: 50.0"), (1, "frame 1: 90.0")]),
-        ([0.9, np.nan, 0.5], [(3, "frame 3: 50.0"), (1, "frame 1: 90.0")]),
-        ([], [(i, f"frame {i}") for i in range(4)]),
-        ([np.nan] * 3, [(i, f"frame {i}") for i in range(4)]),
-        ([0.5] * 9, [(i, f"frame {i}: 50.0") for i in range(1, 7)]),
-    ],
-)
-def test_the_worst_frames_come_first(scores, expected):
-    assert to_show(4, scores) == expected
+def test_facts_ranking_links_and_videos(tmp_path):
+    """The worst video comes first in the ranking, one without a score last; sections keep their order."""
+    sections = [
+        Section("good & old", scores={"J&F": 0.9, "J": 0.8}, video="overlay/good & old.mp4"),
+        Section("unscored"),
+        Section("bad", scores={"J&F": 0.1, "J": 0.2}),
+    ]
+    facts = {"Model": "a<b.pt", "Date": "today"}
+    write_report(tmp_path / "report.html", "Title", [[{"G": 0.5}], [{"joint": "neck"}]], sections, facts)
+    page = read(tmp_path / "report.html")
+    ranking = ["Worst first", "J&F", "J", "bad", "10.0", "20.0", "good & old", "90.0", "80.0", "unscored", "–", "–"]
+    body = page.text[page.text.index("Title", 1 + page.text.index("Title")) :]
+    shown = ["Title", "Model", "a<b.pt", "Date", "today", "G", "50.0", *ranking, "joint", "neck"]
+    assert body == [*shown, *(section.title for section in sections), "\n"]
+    targets = [value.removeprefix("#") for name, value in page.attributes if name == "href"]
+    titles = dict(zip([value for name, value in page.attributes if name == "id"], sections, strict=True))
+    assert [titles[target].title for target in targets] == ["bad", "good & old", "unscored"]
+    assert ("src", "overlay/good%20%26%20old.mp4") in page.attributes
+    assert ("name", "viewport") in page.attributes
+
+
+def test_errors_are_beside_the_prediction_and_explained(tmp_path):
+    grey = np.full((4, 6, 3), 128, np.uint8)
+    pictures = Picture("frame 1", grey, errors=grey), Picture("frame 2", grey)
+    write_report(tmp_path / "report.html", "Title", [], [Section("bear", pictures=pictures)])
+    page = read(tmp_path / "report.html")
+    assert [value for name, value in page.attributes if name == "alt"] == ["frame 1", "errors in frame 1", "frame 2"]
+    assert len([text for text in page.text if text.startswith(("missed: ", "spilled: "))]) == 2
+    write_report(tmp_path / "report.html", "Title", [], [Section("bear", pictures=pictures[1:])])
+    assert not [text for text in read(tmp_path / "report.html").text if text.startswith("missed: ")]
 
 
 @pytest.mark.parametrize("predicted", [False, True])
@@ -165,11 +184,11 @@ def test_of_davis(predicted, checkpoint, tmp_path):
         written = (savepath / "sequences" / "bear.json").stat().st_mtime_ns
     require_success(evaluate(*arguments, "--report"))
     page = read(savepath / "report.html")
-    assert len(images(page, "jpeg")) == 2 * 3
+    assert len(images(page, "jpeg")) == 2 * 3 * 2  # each mask and its errors
     plots = images(page, "svg+xml")
     assert len(plots) == 2
     assert all({"J of 1", "F of 1", "J of 2", "F of 2"} <= set(labels(plot)) for plot in plots)
-    assert {"bear", "cow", "bear_1", "all objects"} <= set(page.text)
+    assert {"bear", "cow", "bear_1", "all objects", "Date", "Masks" if predicted else "Checkpoint"} <= set(page.text)
     scores = json.loads((savepath / "results.json").read_text())["official"]
     headline = page.text.index("all objects") + 1
     assert page.text[headline : headline + len(scores)] == [f"{100 * value:.1f}" for value in scores.values()]

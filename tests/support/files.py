@@ -24,4 +24,5 @@ def files(folder: Path) -> dict[str, bytes]:
 def timeless(folder: Path) -> dict[str, bytes]:
     """What an evaluation has written, without times and memory, by its relative path."""
     contents = {name: content for name, content in files(folder).items() if not name.endswith(".zip")}
-    return {name: re.sub(rb'"(seconds\w*|peak_memory)": [\d.e-]+', b"", content) for name, content in contents.items()}
+    times = rb'"(seconds\w*|peak_memory)": [\d.e-]+|<th>(Speed|Date)</th><td>[^<]*'
+    return {name: re.sub(times, b"", content) for name, content in contents.items()}
