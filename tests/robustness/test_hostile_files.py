@@ -147,7 +147,7 @@ def masks_have(shape: tuple[int, int], ids: tuple[int, ...] | range, where: str 
     """All masks have this shape; the first has exactly these ids, the others no further ones."""
 
     def require(folder: Path, outcome: Outcome) -> None:
-        require_success(outcome)
+        assert outcome.code == 0, outcome.stderr  # with a warning where only the first true mask was changed
         masks = [read_pixels(path) for path in sorted((folder / "results" / where).iterdir())]
         assert {mask.shape for mask in masks} == {shape}
         assert set(np.unique(masks[0])) - {0} == set(ids)
