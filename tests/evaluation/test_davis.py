@@ -56,7 +56,11 @@ def test_the_section_of_a_sequence_shows_its_worst_frames(tmp_path):
     for path in masks:
         write_mask(path, mask_pixels(0, (1, 7)))
     record = {"objects": {"1": {"J": [0.9, 0.0, 0.5], "F": [0.7, 0.2, 0.5]}}}
+    assert davis_section(sequence, masks, record, tmp_path).video == ""
+    (tmp_path / "overlay").mkdir()
+    (tmp_path / "overlay" / "bear.mp4").touch()
     section = davis_section(sequence, masks, record, tmp_path)
+    assert section.video == "overlay/bear.mp4"
     assert section.scores == pytest.approx({"J&F": 0.45, "J": 0.45, "F": 0.45})  # without the last frame
     assert (section.first, section.curves) == (1, {"J of 1": [0.9, 0.0, 0.5], "F of 1": [0.7, 0.2, 0.5]})
     assert [picture.caption for picture in section.pictures] == ["frame 2: 10.0", "frame 3: 50.0", "frame 1: 80.0"]

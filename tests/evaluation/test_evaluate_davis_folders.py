@@ -111,7 +111,7 @@ def test_sequence_too_short_to_score(command, root, savepath, frames):
 def test_set_without_truth(command, root, savepath):
     """Only first masks: nothing can be scored, and the user is told where the masks are."""
     write_davis(root, ("bear", "cow"), 4, masks=1)
-    stdout = require_success(command())
+    stdout = require_success(command("--report"))
     assert "no ground truth" in stdout
     assert str(savepath / "benchmark") in stdout
     assert [len(written_masks(savepath, name)) for name in ("bear", "cow")] == [4, 4]
