@@ -14,8 +14,8 @@ from evaluation.report_pictures import Picture, to_show
 from evaluation.run import Records
 from functional.keypoints import correct_share, normalised_distances
 from utils.errors import UserError, warn
+from utils.palette import davis_palette
 from utils.savepath import write_csv, write_json
-from utils.visualize import davis_palette
 
 RECORD_KEYS = ("joints",)  # required in the record of a video, besides "frames"
 THRESHOLDS = (0.1, 0.2)

@@ -11,8 +11,8 @@ from PIL import Image
 from dataloaders.frames import UNDECODABLE, read_frame
 from dataloaders.youtube_vos import Video
 from utils.errors import UserError
+from utils.palette import davis_palette
 from utils.savepath import replacing, writing
-from utils.visualize import davis_palette
 
 NAME = "submission.zip"
 FOLDER = "Annotations"

@@ -6,19 +6,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from utils.palette import davis_palette
 from utils.savepath import writing
 
 OVERLAY_OPACITY = 0.5
 BT601_MATRIX, BT709 = 5, 1  # codes of H.264's colour description
 CONSTANT_RATE_FACTOR = "18"  # x264's quality: visually lossless
-
-
-def davis_palette() -> np.ndarray:
-    """Return the palette of DAVIS and VOC masks, RGB uint8 [256, 3]; the bits of an id alternate over the channels."""
-    ids = np.arange(256)[:, None]
-    channels = np.arange(3)
-    colours = np.sum([((ids >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8)], axis=0)
-    return colours.astype(np.uint8)
 
 
 def write_mask(path: Path, mask: np.ndarray) -> None:

@@ -16,7 +16,7 @@ SCRIPT = ""  # a script at the top
 ALLOWED = {  # what of ours the files of a package may import, beside their own package
     "functional": set(),
     "models": {"functional"},
-    "dataloaders": {"utils.errors"},
+    "dataloaders": {"utils.errors", "utils.palette"},
     "utils": set(),
     "training": {"functional", "models", "dataloaders", "utils"},
     "evaluation": {"functional", "models", "dataloaders", "utils"},

@@ -1,0 +1,14 @@
+"""Lists of videos, and the choice of some of them."""
+
+from pathlib import Path
+
+import pytest
+
+from dataloaders.lists import choose
+from utils.errors import UserError
+
+
+def test_videos_are_chosen_in_the_order_of_the_list():
+    assert choose(["b", "a", "c"], ["c", "b"], Path("list.txt")) == ["b", "c"]
+    with pytest.raises(UserError, match=r"--videos d,e: .*list\.txt"):
+        choose(["b", "a", "c"], ["d", "a", "e"], Path("list.txt"))
