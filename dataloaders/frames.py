@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -11,9 +12,15 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from dataloaders.files import read_bytes
-from utils.errors import UserError
+from dataloaders.names import natural_key, some, visible
+from utils.errors import UserError, warn
 
-FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+ACCEPTED = ", ".join(FRAME_SUFFIXES)
+OTHER_IMAGES = (  # left out, with a warning: animations, and what OpenCV does not decode everywhere
+    *(".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".jpe", ".jfif", ".ppm", ".pgm", ".tga", ".exr", ".dng"),
+)
+COPY = re.compile(r"(.+?)[ _-]*(\((\d+|copy|another copy)\)|[ _-]copy( ?\(?\d+\)?)?)", re.IGNORECASE)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # their headers are checked before decoding
 UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # raised by Pillow
 END_MARKERS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}  # last bytes of a JPEG or PNG, by first bytes
@@ -32,7 +39,8 @@ def read_frame(path: Path) -> np.ndarray:
         frame = None
     if frame is None:
         raise UserError(f"{path}: not an image that can be decoded ({len(data)} bytes); replace the file")
-    if not data.endswith(END_MARKERS.get(data[:2], b"")):
+    marker = END_MARKERS.get(data[:2])
+    if marker is None or not data.endswith(marker):
         _require_whole(path, data)
     return frame
 
@@ -53,24 +61,34 @@ def read_squeezed(paths: Iterable[Path], size: int) -> Iterator[np.ndarray]:
 
 
 def list_frames(folder: Path, but: Iterable[Path] = ()) -> list[Path]:
-    """List the frames of a folder in the order of their numbers; but: files to exclude. UserError if there are none."""
+    """List the frames of a folder in the natural order of their names (`natural_key`); but: files to exclude.
+
+    UserError if there are none, if two have the same number, or if one is a copy of another one.
+    """
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder of frames")
     excluded = {path.resolve() for path in but}
-    frames = [path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES]
-    frames = [path for path in frames if path.resolve() not in excluded] if excluded else frames
+    images = [path for path in visible(folder) if not (excluded and path.resolve() in excluded)]
+    frames = [path for path in images if path.suffix.lower() in FRAME_SUFFIXES]
+    if others := sorted(path.name for path in images if path.suffix.lower() in OTHER_IMAGES):
+        warn(f"{folder}: {len(others)} images are left out ({some(others)}); convert them to one of {ACCEPTED}")
     if not frames:
-        raise UserError(f"{folder}: contains no frames ({', '.join(FRAME_SUFFIXES)})")
-    frames = in_order(frames)
+        raise UserError(f"{folder}: contains no frames ({ACCEPTED})")
+    key = natural_key(path.stem for path in frames)
+    frames.sort(key=lambda path: (key(path.stem), path.name))
     for frame, following in pairwise(frames):
-        if frame.stem == following.stem:
+        if key(frame.stem) == key(following.stem):
             raise UserError(f"{frame} and {following.name}: two frames with the same number; remove one of them")
+    _require_no_copy(frames)
     return frames
 
 
-def in_order(paths: Iterable[Path]) -> list[Path]:
-    """Sort by number, so that 2 comes before 10, with or without zero padding."""
-    return sorted(paths, key=lambda path: (len(path.stem), path.stem))
+def _require_no_copy(frames: list[Path]) -> None:
+    """Raise UserError if one of these files is named as a file manager names copies of another one."""
+    originals = {path.stem: path.name for path in frames}
+    for path in frames:
+        if (copy := COPY.fullmatch(path.stem)) and copy[1] in originals:
+            raise UserError(f"{path}: is named as a copy of {originals[copy[1]]}; remove it, or rename it to a number")
 
 
 def require_size(path: Path, image: np.ndarray, size: tuple[int, int]) -> None:

@@ -12,6 +12,7 @@ from dataloaders.files import require_plain
 from dataloaders.frames import list_frames, read_frame
 from dataloaders.layout import require_layout
 from dataloaders.lists import choose, read_list
+from dataloaders.names import visible
 from utils.errors import UserError
 
 JHMDB_JOINTS = (
@@ -45,7 +46,7 @@ def load_jhmdb(root: Path, names: list[str] | None) -> list[Video]:
 def list_jhmdb(root: Path) -> list[str]:
     """List the test videos of split 1, CLASS/VIDEO, from the files ROOT/splits/CLASS_test_split1.txt."""
     require_layout("jhmdb", root)
-    lists = sorted((root / "splits").glob("*_test_split1.txt"))
+    lists = sorted(path for path in visible(root / "splits") if path.name.endswith("_test_split1.txt"))
     if not lists:
         raise UserError(f"{root / 'splits'}: contains no CLASS_test_split1.txt; check --datapath")
     listed = []

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataloaders.names import visible
 from utils.errors import UserError
 
 NEARBY = 2  # levels above and below a folder in which to look for misplaced data
@@ -51,7 +52,20 @@ def require_layout(name: str, root: Path, **parts: object) -> None:
         )
     missing = [path for path in needed if not (root / path).exists()]
     if missing:
-        raise UserError(f"{root / missing[0]}: is missing; {_advice(root, needed, missing, layout)}")
+        other = _other_option(root, layout, parts)
+        raise UserError(f"{root / missing[0]}: is missing; {other or _advice(root, needed, missing, layout)}")
+
+
+def _other_option(root: Path, layout: Layout, parts: dict[str, object]) -> str:
+    """Name the option with which the folder is complete; empty if there is none."""
+    for option, value in parts.items():
+        (template, *_) = (path for path in layout.needed if f"{{{option}}}" in path)
+        parent = root / template.partition("{")[0]
+        for entry in sorted(visible(parent)) if parent.is_dir() else []:
+            fits = entry.name.isdecimal() or not isinstance(value, int)
+            if fits and all((root / path.format(**{**parts, option: entry.name})).exists() for path in layout.needed):
+                return f"{parent} contains {entry.name}: pass --{option} {entry.name}"
+    return ""
 
 
 def _advice(root: Path, needed: list[str], missing: list[str], layout: Layout) -> str:
@@ -61,19 +75,19 @@ def _advice(root: Path, needed: list[str], missing: list[str], layout: Layout) -
     top = missing[0].partition("/")[0]
     if len(missing) == len(needed) and root.name == top:
         return f"pass the folder above, --datapath {root.parent}"
-    packed = [entry.name for entry in sorted(root.iterdir()) if entry.suffix in ARCHIVES]
+    packed = [entry.name for entry in sorted(visible(root)) if entry.suffix in ARCHIVES]
     if packed:
         return f"unpack {packed[0]} there"
     parent = Path(missing[0]).parent
     if (root / parent).is_dir() and parent != Path():
-        entries = ", ".join(sorted(entry.name for entry in (root / parent).iterdir())[:4]) or "nothing"
+        entries = ", ".join(sorted(entry.name for entry in visible(root / parent))[:4]) or "nothing"
         return f"{root / parent} contains {entries}; download the right part from {layout.source}"
     return f"download it from {layout.source}"
 
 
 def _folders_below(root: Path, levels: int) -> list[Path]:
     try:
-        folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()] if levels else []
-    except OSError:  # no permission
+        folders = [entry for entry in sorted(visible(root)) if entry.is_dir()] if levels else []
+    except (OSError, UserError):  # no permission
         return []
     return folders + [deeper for folder in folders for deeper in _folders_below(folder, levels - 1)]

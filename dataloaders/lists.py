@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from dataloaders.files import read_text, require_plain
+from dataloaders.names import is_leftover
 from utils.errors import UserError
 
 
 def read_list(path: Path, *, way_out: str) -> list[str]:
-    """Read the lines of a list of videos, without duplicates; each must be the plain name of a folder."""
-    lines = read_text(path, way_out=way_out).splitlines()
-    names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    """Read the lines of a list of videos, without duplicates and leftovers; each must be a folder's plain name."""
+    lines = (line.strip() for line in read_text(path, way_out=way_out).splitlines())
+    names = list(dict.fromkeys(line for line in lines if line and not is_leftover(line)))
     if not names:
         raise UserError(f"{path}: the list of sequences is empty")
     for name in names:

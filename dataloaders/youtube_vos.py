@@ -11,7 +11,8 @@ from dataloaders.frames import list_frames, require_size
 from dataloaders.layout import require_layout
 from dataloaders.lists import choose
 from dataloaders.masks import read_mask
-from utils.errors import UserError
+from dataloaders.names import in_order, natural_key
+from utils.errors import UserError, warn
 
 META = "meta.json"
 ALL_FRAMES = "_all_frames"  # suffix of the folder with all frames; the other one has every fifth
@@ -62,7 +63,17 @@ class Video:
             return None
         mask = self.truth(stem)
         require_size(self.masks / f"{stem}.png", mask, frame.shape[:2])
+        if absent := np.setdiff1d(starting, mask).tolist():
+            warn(
+                f"{self.masks / stem}.png: lacks objects {absent}, though {META} says that they first appear there; "
+                "they are not followed"
+            )
         return np.where(np.isin(mask, starting), mask, 0)
+
+    def absent(self) -> dict[str, list[int]]:
+        """Read the masks in which objects first appear; return the objects that they lack, by frame name."""
+        absent = {frame: np.setdiff1d(starting, self.truth(frame)).tolist() for frame, starting in self.starts.items()}
+        return {frame: numbers for frame, numbers in absent.items() if numbers}
 
     def truth(self, frame: str) -> np.ndarray:
         """Read all ids of a frame's mask file, uint8 [H, W]."""
@@ -105,8 +116,10 @@ def read_meta(path: Path) -> dict[str, tuple[TrackedObject, ...]]:
 
 
 def _parse_objects(objects: dict) -> tuple[TrackedObject, ...]:
+    frames = {number: set(list_of_names(obj["frames"])) for number, obj in objects.items()}
+    key = natural_key(set().union(*frames.values()))
     return tuple(
-        TrackedObject(_number(number), str(obj.get("category", "")), tuple(sorted(set(list_of_names(obj["frames"])))))
+        TrackedObject(_number(number), str(obj.get("category", "")), tuple(sorted(frames[number], key=key)))
         for number, obj in objects.items()
     )
 
@@ -125,11 +138,12 @@ def list_of_names(values: object) -> list[str]:
 
 
 def _load_video(name: str, objects: tuple[TrackedObject, ...], images: Path, annotations: Path) -> Video:
-    first = min(obj.frames[0] for obj in objects)
-    frames = tuple(frame for frame in list_frames(images / name) if frame.stem >= first)
-    video = Video(name, frames, annotations / name, objects)
-    if missing := sorted(video.wanted - {frame.stem for frame in frames}):
+    frames = list_frames(images / name)
+    stems = [frame.stem for frame in frames]
+    if missing := in_order({frame for obj in objects for frame in obj.frames} - set(stems)):
         raise UserError(f"{images / name / missing[0]}.jpg: no such frame, but {META} lists it")
+    first = min(stems.index(obj.frames[0]) for obj in objects)
+    video = Video(name, tuple(frames[first:]), annotations / name, objects)
     for frame, starting in video.starts.items():
         if not (video.masks / f"{frame}.png").is_file():
             raise UserError(f"{video.masks / frame}.png: no such mask, but objects {starting} first appear there")

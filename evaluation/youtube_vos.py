@@ -7,6 +7,7 @@ import numpy as np
 
 from dataloaders.frames import read_frame, require_size
 from dataloaders.masks import read_mask
+from dataloaders.names import some
 from dataloaders.youtube_vos import Video, read_meta
 from evaluation.davis import Scores, add_scores
 from evaluation.report import REPORT, Section, write_report
@@ -21,6 +22,7 @@ from utils.visualize import overlay
 
 RECORD_KEYS = ("objects",)  # required in the record of a video, besides "frames"
 GROUPS = 4  # J and F of seen and unseen categories
+SHOWN = 10  # objects that are named where some were never followed
 
 
 def mask_path(savepath: Path, video: Video, frame: str) -> Path:
@@ -54,9 +56,7 @@ def write_results(
     """
     archive = pack(savepath, videos)
     validate(archive, videos)
-    print(f"{archive}: complete; upload it to the evaluation server")
-    if absent := [f"{name}_{number}" for name, record in records.items() for number in record.get("absent", ())]:
-        warn(f"{', '.join(absent)}: no pixel in the mask of the first frame that meta.json lists; not propagated")
+    print(f"{archive}: {_state(videos)}; upload it to the evaluation server")
     results, scores = {"arguments": description, "sequences": records}, {}
     if scored := scored_videos(videos):
         if not all(records[video.name]["objects"] for video in scored):
@@ -66,6 +66,15 @@ def write_results(
             print(f"{name:<9} {100 * value:.1f}")
     write_json(savepath / "results.json", results)
     return scores
+
+
+def _state(videos: list[Video]) -> str:
+    """Describe the submission: whether all objects were followed, or which ones were not."""
+    lost = [f"{video.name} {number}" for video in videos for absent in video.absent().values() for number in absent]
+    if not lost:
+        return "complete"
+    named = some(lost, SHOWN)
+    return f"has all masks, but {len(lost)} objects were never followed, as their first masks lack them ({named})"
 
 
 def scored_videos(videos: list[Video]) -> list[Video]:
