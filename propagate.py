@@ -113,7 +113,7 @@ def main() -> None:
 def require_masks(masks: dict[int, Path], size: tuple[int, int]) -> None:
     """Raise UserError unless every mask has the frames' size (height, width) and contains an object."""
     for path in masks.values():
-        mask = read_mask(path)
+        mask = read_mask(path, among=masks.values())
         require_size(path, mask, size)
         if not mask.any():
             raise UserError(f"--mask {path}: contains no object; objects have the values 1 … 255")
@@ -154,7 +154,7 @@ def given_labels(masks: dict[int, Path], index: int, frame: np.ndarray) -> np.nd
     """
     if index not in masks:
         return None if index else np.zeros(frame.shape[:2], np.uint8)
-    mask = read_mask(masks[index])
+    mask = read_mask(masks[index], among=masks.values())
     return unknown_elsewhere(mask) if index else mask
 
 

@@ -1,6 +1,6 @@
 """DAVIS-2016 and DAVIS-2017: sequences, their frames and their masks (docs/method.md §9)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 from dataloaders.frames import list_frames, read_frame, read_frames, require_size
 from dataloaders.layout import require_layout
 from dataloaders.lists import read_list
-from dataloaders.masks import read_mask
+from dataloaders.masks import read_binary_mask, read_mask
 from utils.errors import UserError
 
 RESOLUTION = "480p"
@@ -39,7 +39,7 @@ class Sequence:
 
     def read_mask(self, index: int) -> np.ndarray:
         """Read the object ids of a frame, uint8 [H, W], 0 the background."""
-        return read_ids(self.masks[index], binary=self.binary)
+        return read_ids(self.masks[index], binary=self.binary, among=self.masks)
 
     def first_mask(self) -> np.ndarray:
         """Read the object ids of the first frame, uint8 [H, W]; UserError if it has no object or another size."""
@@ -55,10 +55,12 @@ class Sequence:
         return read_frames(self.frames)
 
 
-def read_ids(path: Path, *, binary: bool) -> np.ndarray:
-    """Read the object ids of a mask file, uint8 [H, W]."""
-    ids = read_mask(path)
-    return (ids > 0).astype(np.uint8) if binary else np.where(ids == VOID, 0, ids).astype(np.uint8)
+def read_ids(path: Path, *, binary: bool, among: Iterable[Path] = ()) -> np.ndarray:
+    """Read the object ids of a mask file, uint8 [H, W]; among: as in `read_mask`."""
+    if binary:
+        return read_binary_mask(path)
+    ids = read_mask(path, among=among)
+    return np.where(ids == VOID, 0, ids).astype(np.uint8)
 
 
 def load_sequences(root: Path, year: int, subset: str, names: list[str] | None = None) -> list[Sequence]:

@@ -26,7 +26,7 @@ from tests.support.davis import (
     write_sequence,
 )
 from tests.support.files import become_folder, files, halve
-from tests.support.images import become_16_bit, become_rgb, frame_pixels, mask_pixels, write_frame, write_huge_header
+from tests.support.images import frame_pixels, mask_pixels, write_frame, write_huge_header
 from utils.visualize import write_mask
 
 pytestmark = pytest.mark.usefixtures("one_model")
@@ -62,6 +62,10 @@ def become_larger_frame(path: Path) -> None:
 
 def become_larger_mask(path: Path) -> None:
     write_mask(path, mask_pixels(0, size=OTHER_SIZE))
+
+
+def become_photograph(path: Path) -> None:
+    write_frame(path, frame_pixels(0))
 
 
 def become_bomb(path: Path) -> None:
@@ -111,14 +115,14 @@ def test_damaged_frame_under_an_overlay(command, data, damage):
 
 
 @pytest.mark.parametrize("index", [0, 2])
-@pytest.mark.parametrize("damage", [*UNREADABLE, become_rgb, become_16_bit, become_larger_mask])
+@pytest.mark.parametrize("damage", [*UNREADABLE, become_larger_mask])
 def test_damaged_mask(command, data, damage, index):
     mask = mask_path(data, "bear", index)
     damage(mask)
     require_refusal(command(), mask)
 
 
-@pytest.mark.parametrize("damage", [become_text, become_rgb])
+@pytest.mark.parametrize("damage", [become_text, become_photograph])
 def test_error_of_a_mask_is_readable(command, data, damage):
     """It does not print Python objects."""
     damage(mask_path(data, "bear", 0))
@@ -328,7 +332,7 @@ def test_prediction_of_an_object_that_the_first_mask_lacks(score, tmp_path, save
     assert json.loads((savepath / "results.json").read_text())["official"]["J&F-Mean"] == 1
 
 
-@pytest.mark.parametrize("damage", [*UNREADABLE, become_rgb, become_16_bit, become_larger_mask])
+@pytest.mark.parametrize("damage", [*UNREADABLE, become_photograph, become_larger_mask])
 def test_damaged_prediction(score, tmp_path, damage):
     path = tmp_path / "predictions/cow/00002.png"
     damage(path)
@@ -446,7 +450,7 @@ class TestScript:
         for name in ("bear", "cow"):
             write_predictions(tmp_path / "predictions", name)
         path = tmp_path / "predictions/cow/00001.png"
-        become_rgb(path)
+        become_photograph(path)
         outcome = evaluate_process(
             "--predictions", tmp_path / "predictions", "--datapath", data, "--savepath", savepath
         )
