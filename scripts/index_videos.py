@@ -5,19 +5,25 @@
     python scripts/index_videos.py ROOT --only_every 10 > held.csv       every tenth video, for validation
 
 A video is a folder of numbered frames, ROOT/<video>/00000.jpg …; where numbers are missing, its longest run of
-consecutive frames is taken.
+consecutive frames is taken. What is left out is told.
 """
 
 import csv
+import io
+import os
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
-from utils.errors import UserError, run_main
+from dataloaders.frames import FRAME_SUFFIXES, OTHER_IMAGES
+from dataloaders.names import is_hidden, some
+from utils.errors import UserError, run_main, warn
 from utils.options import ArgumentParser, at_least
 
-FRAME_NAME_DIGITS = 5
+Row = tuple[str, int, int]  # video, first frame, number of frames
+IMAGES = FRAME_SUFFIXES + OTHER_IMAGES
 
 
 def main() -> None:
@@ -31,31 +37,78 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     rows = list_videos(arguments.root)
-    every = arguments.without_every or arguments.only_every
-    if every:
-        held_out = rows[every - 1 :: every]
-        rows = held_out if arguments.only_every else [row for row in rows if row not in held_out]
+    if every := arguments.only_every:
+        rows = rows[every - 1 :: every]
+    elif every := arguments.without_every:
+        del rows[every - 1 :: every]
     if not rows:
         raise UserError(f"--only_every {every}: holds none of the videos")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # as training reads it, wherever this runs
     csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
     sys.stderr.write(f"{len(rows)} videos, {sum(count for _, _, count in rows)} frames\n")
 
 
-def list_videos(root: Path) -> list[tuple[str, int, int]]:
+def list_videos(root: Path) -> list[Row]:
     """Name, first frame and number of frames of each video in a folder; UserError if there is none."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
-    rows = [(folder.name, *longest_run(folder)) for folder in sorted(root.iterdir()) if folder.is_dir()]
-    rows = [row for row in rows if row[2] > 0]
+    rows, unusable, unused = [], defaultdict(list), 0
+    for name in sorted(entry.name for entry in entries(root) if entry.is_dir()):
+        found = entries(root / name)
+        images = [entry.name for entry in found if entry.name.lower().endswith(IMAGES)]
+        first, count = longest_run(images)
+        if reason := why_not(name, images, nested=any(entry.is_dir() for entry in found)):
+            unusable[reason].append(name)
+        else:
+            rows.append((name, first, count))
+            unused += len(images) - count
+    for reason, names in unusable.items():
+        warn(f"{root}: {len(names)} folders are left out ({some(names)}): {reason}")
+    if unused:
+        warn(f"{root}: {unused} images are left out, as they are outside their folder's longest run of frames")
     if not rows:
         raise UserError(f"{root}: holds no folders of frames named 00000.jpg, 00001.jpg, …")
     return rows
 
 
-def longest_run(folder: Path) -> tuple[int, int]:
-    """First number and length of the longest run of consecutive frames in a folder; (0, 0) if it has none."""
-    stems = (path.stem for path in folder.glob("*.jpg"))
-    numbers = sorted(int(stem) for stem in stems if len(stem) == FRAME_NAME_DIGITS and stem.isdecimal())
+def entries(folder: Path) -> list[os.DirEntry]:
+    """The entries of a folder without hidden ones, in no order; UserError if it is unreadable."""
+    try:
+        with os.scandir(folder) as found:  # faster than pathlib in hundreds of thousands of folders
+            return [entry for entry in found if not is_hidden(entry.name)]
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror or error}); check its permissions") from error
+
+
+def why_not(name: str, images: list[str], *, nested: bool) -> str:
+    """Why training could not read a folder, and the way out; empty if it can. nested: whether there are folders in it.
+
+    Training reads ROOT/<video>/00000.jpg …, and the index is text in UTF-8 whose fields have no spaces at their ends.
+    """
+    if name != name.strip() or name.encode(errors="ignore").decode() != name:
+        return "an index cannot hold their names; rename them"
+    if any(map(is_frame, images)):
+        return ""
+    if not images:
+        return "they contain folders; run this on each of them" if nested else "they contain no images"
+    stems, _, suffixes = zip(*(name.rpartition(".") for name in images), strict=True)
+    if "jpg" not in suffixes:
+        return f"frames are .{', .'.join(sorted(set(suffixes)))}; convert or rename them to .jpg"
+    if all(map(str.isdecimal, stems)):
+        return f"frames have {' or '.join(map(str, sorted(set(map(len, stems)))))} digits; rename them to 00000.jpg …"
+    return "frames have names that are not plain numbers; rename them to 00000.jpg …"
+
+
+def is_frame(name: str) -> bool:
+    """Whether a file is named as training names frames, by %05d.jpg."""
+    stem, _, suffix = name.rpartition(".")
+    return suffix == "jpg" and stem.isascii() and stem.isdecimal() and f"{int(stem):05d}" == stem
+
+
+def longest_run(names: list[str]) -> tuple[int, int]:
+    """First number and length of the longest run of consecutive frames among these files; (0, 0) if it has none."""
+    numbers = sorted(int(name.removesuffix(".jpg")) for name in names if is_frame(name))
     best, start = (0, 0), 0
     for i, number in enumerate(numbers):
         if i and number != numbers[i - 1] + 1:
