@@ -33,6 +33,10 @@ FRAMES: dict[str, Callable[[Path], object]] = {
     "indexed.png": lambda path: Image.fromarray(RGB).quantize(16).save(path),
     "transparent.png": lambda path: Image.fromarray(RGB).convert("RGBA").save(path),
     "deep.png": lambda path: write_frame(path, frame_pixels(0).astype(np.uint16) * 257),
+    "colour.webp": lambda path: Image.fromarray(RGB).save(path, lossless=True),
+    "colour.bmp": lambda path: write_frame(path, frame_pixels(0)),
+    "colour.tif": lambda path: write_frame(path, frame_pixels(0)),
+    "packed.tiff": lambda path: Image.fromarray(RGB).save(path, compression="tiff_lzw"),
     "really_a_png.jpg": lambda path: Image.fromarray(RGB).save(path, format="PNG"),
 }
 
@@ -65,7 +69,11 @@ def test_bytes_after_the_image_do_no_harm(tmp_path, name, tail):
     np.testing.assert_array_equal(read_frame(path), whole)
 
 
-@pytest.mark.parametrize("name", ["colour.jpg", "grey.jpg", "progressive.jpg", "colour.png", "indexed.png"])
+CUT = ("colour.jpg", "grey.jpg", "progressive.jpg", "colour.png", "indexed.png", "colour.webp", "colour.bmp")
+
+
+@pytest.mark.filterwarnings("ignore")  # of Pillow, about damaged TIFFs
+@pytest.mark.parametrize("name", [*CUT, "packed.tiff"])
 def test_frame_cut_anywhere_is_whole_or_refused(tmp_path, name):
     """OpenCV alone would fill in what is missing. The last bytes, after the pixels, may be missing."""
     path = tmp_path / name
@@ -134,3 +142,69 @@ def test_squeezed_frames_are_interpolated(tmp_path):
     write_frame(tmp_path / "0.png", np.broadcast_to(columns[:, None], (2, 4, 3)))
     (frame,) = read_squeezed([tmp_path / "0.png"], 2)
     np.testing.assert_array_equal(frame, np.broadcast_to([[5], [30]], (2, 2, 3)))
+
+
+ORDERS = {
+    "plain": ["2", "10", "100"],
+    "seconds": ["0.0", "0.04", "0.1", "0.12", "1.0", "10.5"],
+    "signs": ["-10", "-2", "0", "1", "+2"],
+    "two numbers": ["shot2_frame1", "shot2_frame10", "shot10_frame1"],
+    "a dash is a separator": ["frame-1", "frame-2", "frame-10"],
+    "seconds behind a prefix": ["t0.0", "t0.04", "t0.1", "t0.12"],
+    "counters behind a prefix": ["v1.1", "v1.2", "v1.10"],
+    "padded counters behind a prefix": ["v1.08", "v1.99", "v1.100"],
+    "a numbered export": ["frame (1)", "frame (2)", "frame (10)"],
+    "other digits": ["1", "٢", "10"],
+    "very long": ["9" * 20, "1" + "0" * 20],
+    "words": ["a", "b", "c"],
+}
+
+
+@pytest.mark.parametrize("label", ORDERS)
+def test_natural_order(tmp_path, label):
+    for stem in reversed(ORDERS[label]):
+        (tmp_path / f"{stem}.jpg").touch()
+    assert [path.name for path in list_frames(tmp_path)] == [f"{stem}.jpg" for stem in ORDERS[label]]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("00002.jpg", "2.jpg"),
+        ("a.jpg", "a.png"),
+        ("frame1.jpg", "frame01.jpg"),
+        ("1.5.jpg", "1.50.jpg"),
+        ("00002.jpg", "00002 (1).jpg"),
+        ("00002.jpg", "00002(1).png"),
+        ("00002.jpg", "00002 - Copy.jpg"),
+        ("00002.jpg", "00002 - Copy (2).jpg"),
+        ("00002.jpg", "00002 copy.jpg"),
+        ("00002.jpg", "00002 copy 2.jpg"),
+        ("00002.jpg", "00002 (another copy).jpg"),
+        ("frame (1).jpg", "frame (1) (1).jpg"),
+        ("frame.jpg", "frame (1).jpg"),
+    ],
+)
+def test_two_frames_with_one_number_are_refused(tmp_path, first, second):
+    for name in (first, second, "00000.jpg", "00003.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match="remove") as error:
+        list_frames(tmp_path)
+    assert first in str(error.value) and second in str(error.value)
+
+
+def test_images_of_other_kinds_are_told(tmp_path, capsys):
+    for name in ("0.jpg", "1.webp", "2.bmp", "3.TIF", "4.heic", "5.gif", "notes.txt", "overlay.mp4"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_frames(tmp_path)] == ["0.jpg", "1.webp", "2.bmp", "3.TIF"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "2 images are left out (4.heic, 5.gif)" in line
+
+
+def test_leftovers_and_excluded_files_are_no_frames(tmp_path, capsys):
+    leftovers = "._00000.jpg", ".00001.png", ".DS_Store", "Thumbs.db", "desktop.ini", "._x.heic"
+    for name in ("00000.jpg", "00000 (1).jpg", *leftovers):
+        (tmp_path / name).touch()
+    frames = list_frames(tmp_path, but=[tmp_path / "00000 (1).jpg"])
+    assert [path.name for path in frames] == ["00000.jpg"]
+    assert capsys.readouterr().err == ""

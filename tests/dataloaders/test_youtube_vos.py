@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataloaders.youtube_vos import TrackedObject, Video, list_of_names, list_videos, read_meta
+from dataloaders.youtube_vos import TrackedObject, Video, list_of_names, list_videos, load_videos, read_meta
 from utils.errors import UserError
 from utils.visualize import write_mask
 
@@ -55,6 +55,29 @@ def test_videos_are_sorted(tmp_path):
         (tmp_path / "valid" / name).mkdir(parents=True)
     write_meta(tmp_path / "valid" / "meta.json", 1)
     assert list_videos(tmp_path, "valid") == ["a", "b", "c"]
+
+
+def test_frames_without_zero_padding(tmp_path):
+    """Objects start in the first of their frames by number, and earlier frames are left out."""
+    for name in ("JPEGImages", "Annotations"):
+        (tmp_path / "valid" / name / "a").mkdir(parents=True)
+    for number in range(0, 25, 5):
+        (tmp_path / "valid" / "JPEGImages" / "a" / f"{number}.jpg").touch()
+        write_mask(tmp_path / "valid" / "Annotations" / "a" / f"{number}.png", np.ones((1, 4), np.uint8))
+    objects = {"1": {"frames": ["10", "5", "15"]}, "2": {"frames": ["20", "10"]}}
+    (tmp_path / "valid" / "meta.json").write_text(json.dumps({"videos": {"a": {"objects": objects}}}))
+    (video,) = load_videos(tmp_path, "valid", None, all_frames=False)
+    assert [frame.stem for frame in video.frames] == ["5", "10", "15", "20"]
+    assert [obj.frames for obj in video.objects] == [("5", "10", "15"), ("10", "20")]
+    assert video.starts == {"5": [1], "10": [2]}
+
+
+def test_an_object_that_its_first_mask_lacks_is_told(video, capsys):
+    assert video.absent() == {}
+    write_mask(video.masks / "00000.png", np.array([[0, 1, 1, 9]], np.uint8))
+    assert video.given(0, np.zeros((1, 4, 3), np.uint8)).tolist() == [[0, 1, 1, 0]]
+    assert "00000.png: lacks objects [3]" in capsys.readouterr().err
+    assert video.absent() == {"00000": [3]}
 
 
 @pytest.mark.parametrize("values", ["a", ["a", 1], None])

@@ -127,10 +127,15 @@ def test_object_that_is_listed_in_one_frame(root):
     assert set(scores) == {"J seen", "F seen"}
 
 
-def test_object_without_a_pixel_in_its_first_mask(root):
-    path = root / "valid/Annotations/early/00010.png"
-    write_mask(path, np.where(ids("early", 10) == 7, 0, ids("early", 10)).astype(np.uint8))
-    require_warning(evaluate(root), "early_7: no pixel in the mask of the first frame")
+def test_an_object_that_is_never_followed_is_told(root):
+    """Also by a run that continues and propagates nothing."""
+    write_mask(root / "valid" / "Annotations" / "early" / "00010.png", ids("early", 0))  # lacks object 7
+    for propagates in (True, False):
+        outcome = evaluate(root)
+        assert outcome.code == 0
+        assert ("00010.png: lacks objects [7]" in outcome.stderr) == propagates
+        assert "1 objects were never followed, as their first masks lack them (early 7)" in outcome.stdout
+        assert "complete" not in outcome.stdout
 
 
 @pytest.mark.soak
