@@ -39,8 +39,7 @@ def read_frame(path: Path) -> np.ndarray:
         frame = None
     if frame is None:
         raise UserError(f"{path}: not an image that can be decoded ({len(data)} bytes); replace the file")
-    marker = END_MARKERS.get(data[:2])
-    if marker is None or not data.endswith(marker):
+    if not data.endswith(END_MARKERS.get(data[:2], b"")):  # OpenCV refuses other formats if truncated
         _require_whole(path, data)
     return frame
 

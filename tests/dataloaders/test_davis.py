@@ -5,9 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from dataloaders.davis import list_predictions, load_sequences, read_ids
 from tests.support.davis import frame_path, write_davis, write_list, write_predictions
+from tests.support.images import mask_pixels
 from utils.errors import UserError
 from utils.visualize import write_mask
 
@@ -27,6 +29,20 @@ def test_ids_of_2016_are_one_object(tmp_path):
     ids = read_ids(tmp_path / "mask.png", binary=True)
     assert ids.dtype == np.uint8
     assert ids.tolist() == [[0, 1, 1, 1, 1, 1]]
+
+
+def test_colours_are_numbered_over_a_sequence(root):
+    """The first mask lacks an object that a later one has; ids are the same in both."""
+    write_davis(root, ("bear",), objects=(1, 2))
+    (sequence,) = load_sequences(root, 2017, "val")
+    colours = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)
+    for index, (path, objects) in enumerate(zip(sequence.masks, ((1,), (1, 2), (1, 2)), strict=True)):
+        Image.fromarray(colours[mask_pixels(index, objects)]).save(path)
+    assert np.unique(sequence.first_mask()).tolist() == [0, 2]
+    np.testing.assert_array_equal(sequence.read_mask(1), np.array([0, 2, 1])[mask_pixels(1, (1, 2))])
+    write_list(root, b"bear\n", year=2016)
+    (binary,) = load_sequences(root, 2016, "val")
+    np.testing.assert_array_equal(binary.read_mask(1), mask_pixels(1, (1, 2)) > 0)
 
 
 LISTS = {
