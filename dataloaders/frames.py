@@ -70,7 +70,7 @@ def list_frames(folder: Path, but: Iterable[Path] = ()) -> list[Path]:
     images = [path for path in visible(folder) if not (excluded and path.resolve() in excluded)]
     frames = [path for path in images if path.suffix.lower() in FRAME_SUFFIXES]
     if others := sorted(path.name for path in images if path.suffix.lower() in OTHER_IMAGES):
-        warn(f"{folder}: {len(others)} images are left out ({some(others)}); convert them to one of {ACCEPTED}")
+        warn(f"{folder}: {len(others)} images beside {len(frames)} frames are left out ({some(others)}); convert them")
     if not frames:
         raise UserError(f"{folder}: contains no frames ({ACCEPTED})")
     key = natural_key(path.stem for path in frames)

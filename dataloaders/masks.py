@@ -132,7 +132,7 @@ def _number(path: Path, colours: np.ndarray, among: Iterable[Path]) -> np.ndarra
             f"{path}: has colours that the DAVIS palette lacks, so that ids would differ from frame to frame; "
             "export it as an indexed PNG"
         )
-    warn_once(path, f"a mask of colours: {some(named, SHOWN)}")
+    warn_once(path, f"its colours are taken as objects: {some(named, SHOWN)}")
     codes = np.array(sorted({0, *own}), np.uint32)
     return np.array([0, *(ids[c] for c in codes.tolist()[1:])], np.uint8)[np.searchsorted(codes, colours)]
 

@@ -73,8 +73,10 @@ def _state(videos: list[Video]) -> str:
     lost = [f"{video.name} {number}" for video in videos for absent in video.absent().values() for number in absent]
     if not lost:
         return "complete"
-    named = some(lost, SHOWN)
-    return f"has all masks, but {len(lost)} objects were never followed, as their first masks lack them ({named})"
+    named, total = some(lost, SHOWN), sum(len(video.objects) for video in videos)
+    return (
+        f"has all masks, but {len(lost)} of {total} objects are not followed, as their first masks lack them: {named}"
+    )
 
 
 def scored_videos(videos: list[Video]) -> list[Video]:

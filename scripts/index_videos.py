@@ -63,8 +63,9 @@ def list_videos(root: Path) -> list[Row]:
         else:
             rows.append((name, first, count))
             unused += len(images) - count
+    total = len(rows) + sum(map(len, unusable.values()))
     for reason, names in unusable.items():
-        warn(f"{root}: {len(names)} folders are left out ({some(names)}): {reason}")
+        warn(f"{root}: {len(names)} of {total} folders are left out ({some(names)}): {reason}")
     if unused:
         warn(f"{root}: {unused} images are left out, as they are outside their folder's longest run of frames")
     if not rows:

@@ -198,7 +198,7 @@ def test_images_of_other_kinds_are_told(tmp_path, capsys):
         (tmp_path / name).touch()
     assert [path.name for path in list_frames(tmp_path)] == ["0.jpg", "1.webp", "2.bmp", "3.TIF"]
     (line,) = capsys.readouterr().err.splitlines()
-    assert "2 images are left out (4.heic, 5.gif)" in line
+    assert "2 images beside 4 frames are left out (4.heic, 5.gif)" in line
 
 
 def test_leftovers_and_excluded_files_are_no_frames(tmp_path, capsys):

@@ -134,7 +134,7 @@ def test_an_object_that_is_never_followed_is_told(root):
         outcome = evaluate(root)
         assert outcome.code == 0
         assert ("00010.png: lacks objects [7]" in outcome.stderr) == propagates
-        assert "1 objects were never followed, as their first masks lack them (early 7)" in outcome.stdout
+        assert "1 of 3 objects are not followed, as their first masks lack them: early 7;" in outcome.stdout
         assert "complete" not in outcome.stdout
 
 

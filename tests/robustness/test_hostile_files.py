@@ -193,7 +193,7 @@ def read_by_colours(script: str) -> Check:
     """A warning tells the colours; the results are those for the unchanged data set."""
 
     def require(folder: Path, outcome: Outcome) -> None:
-        assert outcome.stderr.count("warning: ") == outcome.stderr.count("a mask of colours: #") == 1
+        assert outcome.stderr.count("warning: ") == outcome.stderr.count("its colours are taken as objects: #") == 1
         same_videos(script)(folder, Outcome(outcome.code, outcome.stdout, outcome.stderr.replace("warning", "")))
 
     return require

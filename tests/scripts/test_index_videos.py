@@ -86,7 +86,7 @@ def test_folders_that_are_left_out_are_told(tmp_path, name, images, told):
     outcome = run_script(index_videos, tmp_path)
     assert outcome.stdout == "good,0,2\n"
     (line,) = outcome.starting("warning: ")
-    assert "1 folders are left out" in line and told in line
+    assert "1 of 2 folders are left out" in line and told in line
 
 
 def test_what_is_left_out_is_told_by_its_reason(tmp_path):
@@ -96,7 +96,7 @@ def test_what_is_left_out_is_told_by_its_reason(tmp_path):
     outcome = run_script(index_videos, tmp_path)
     require_refusal(outcome, tmp_path)
     first, second = outcome.starting("warning: ")
-    assert "5 folders are left out (p0, p1, p2, …)" in first and "(q)" in second
+    assert "5 of 6 folders are left out (p0, p1, p2, …)" in first and "(q)" in second
 
 
 def test_images_outside_the_longest_run_are_told(tmp_path):
