@@ -16,7 +16,6 @@ from dataloaders.names import natural_key, some, visible
 from utils.errors import UserError, warn
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-ACCEPTED = ", ".join(FRAME_SUFFIXES)
 OTHER_IMAGES = (  # left out, with a warning: animations, and what OpenCV does not decode everywhere
     *(".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".jpe", ".jfif", ".ppm", ".pgm", ".tga", ".exr", ".dng"),
 )
@@ -72,7 +71,7 @@ def list_frames(folder: Path, but: Iterable[Path] = ()) -> list[Path]:
     if others := sorted(path.name for path in images if path.suffix.lower() in OTHER_IMAGES):
         warn(f"{folder}: {len(others)} images beside {len(frames)} frames are left out ({some(others)}); convert them")
     if not frames:
-        raise UserError(f"{folder}: contains no frames ({ACCEPTED})")
+        raise UserError(f"{folder}: contains no frames ({', '.join(FRAME_SUFFIXES)})")
     key = natural_key(path.stem for path in frames)
     frames.sort(key=lambda path: (key(path.stem), path.name))
     for frame, following in pairwise(frames):
