@@ -13,7 +13,6 @@ from evaluation.report import REPORT, add_report_option
 from evaluation.run import open_run
 from evaluation.youtube_vos import (
     RECORD_KEYS,
-    absent_objects,
     empty_scores,
     mask_path,
     score_frame,
@@ -67,7 +66,7 @@ def propagate_one(
 ) -> dict[str, Any]:
     """Propagate one video; the expected masks are written to SAVEPATH/Annotations.
 
-    Returns its record: frames, seconds, `absent_objects`, J and F of each object.
+    Returns its record: frames, seconds, J and F of each object.
     """
     objects, scores = features.objects(max_side), empty_scores(video)
     with in_background() as submit:
@@ -80,7 +79,7 @@ def propagate_one(
                 if video.scored:
                     submit(score_frame, scores, video, name, mask)
             bar.update()
-    known = {"frames": len(video.frames), "seconds": objects.seconds, "absent": absent_objects(video)}
+    known = {"frames": len(video.frames), "seconds": objects.seconds}
     return known | {"objects": scores if video.scored else {}}
 
 

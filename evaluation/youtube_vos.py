@@ -35,11 +35,6 @@ def empty_scores(video: Video) -> Scores:
     return {obj.number: {measure: [] for measure in MEASURES} for obj in video.objects}
 
 
-def absent_objects(video: Video) -> list[int]:
-    """List the objects without a pixel in the mask of their first frame, which are never propagated."""
-    return [n for frame, starting in video.starts.items() for n in np.setdiff1d(starting, video.truth(frame)).tolist()]
-
-
 def score_frame(scores: Scores, video: Video, frame: str, mask: np.ndarray) -> None:
     """Append J and F of the objects that are scored in a frame: expected but not given; mask: ids [H, W]."""
     truth = video.truth(frame)
