@@ -101,7 +101,8 @@ def read_training_state(path: Path) -> dict:
     """Read the training state that `save_last` wrote; UserError if the file contains anything else."""
     content = read_content(path)
     if not isinstance(content, dict) or not content.keys() >= STATE:
-        raise UserError(f"checkpoint {path}: cannot be resumed, it has no training state; use a last.pt file")
+        way_out = "resume a last.pt file, or pass --pretrain instead to start from the weights"
+        raise UserError(f"checkpoint {path}: cannot be resumed, it has no training state; {way_out}")
     return content | {"state_dict": weights_in(path, content)}
 
 

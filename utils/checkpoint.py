@@ -10,21 +10,23 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from utils.errors import UserError
+from utils.errors import UserError, warn
 from utils.savepath import replacing, writing
 
 KINDS = (  # dtypes accepted in a checkpoint
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
 )  # fmt: skip
+WRAPPERS = ("module.", "model.", "_orig_mod.")  # put before names by DataParallel, Lightning, torch.compile
 KEYS_SHOWN = 6  # at most, in an error message
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read the weights in a checkpoint file, by name; UserError if it is not a checkpoint.
 
-    The file is a dict with `state_dict`; only tensors and plain values are unpickled. Large files are memory-mapped, so
-    that unused parts (a training queue) cost no memory.
+    The file is a dict with `state_dict`, or, with a warning, the weights alone or with the prefix of a wrapper. Only
+    tensors and plain values are unpickled. Large files are memory-mapped, so that unused parts (a training queue) cost
+    no memory.
     """
     return weights_in(path, read_content(path))
 
@@ -103,12 +105,24 @@ def _require_sound(path: Path) -> None:
 
 def weights_in(path: Path, content: object) -> dict[str, Tensor]:
     """Return the state_dict in a checkpoint's content; UserError if it is missing or not a dict of plain tensors."""
-    state = content.get("state_dict") if isinstance(content, dict) else None
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"checkpoint {path}: must have a 'state_dict' of tensors; it contains {_kind(content)}")
     if invalid := [str(name) for name, value in state.items() if not _is_plain(value)]:
         raise UserError(f"checkpoint {path}: not plain tensors of real numbers: {_shown(invalid)}")
-    return {str(name): value for name, value in state.items()}
+    if state is content:
+        warn(f"checkpoint {path}: has no 'state_dict', is taken for the weights themselves")
+    return _unwrapped(path, {str(name): value for name, value in state.items()})
+
+
+def _unwrapped(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take off the prefixes of `WRAPPERS` that all names have, with a warning."""
+    prefix = ""
+    while wrapper := next((part for part in WRAPPERS if all(name.startswith(prefix + part) for name in state)), ""):
+        prefix += wrapper
+    if prefix:
+        warn(f"checkpoint {path}: all names begin with {prefix}, of a wrapper of the network; it is taken off")
+    return {name.removeprefix(prefix): value for name, value in state.items()}
 
 
 def _is_plain(value: Tensor) -> bool:

@@ -572,7 +572,7 @@ STARTS = [
     Case("bit flipped, --pretrain", "pretrain", "weights.pt", FILES["a bit flipped in the weights"], ()),
     Case("zip bomb, --pretrain", "pretrain", "weights.pt", FILES["zip bomb of weights"], ()),
     Case("bit flipped, --resume", "resume", LAST, FILES["a bit flipped in the weights"], ()),
-    Case("weights alone, --resume", "resume", LAST, write_checkpoint, ("training state",)),
+    Case("weights alone, --resume", "resume", LAST, write_checkpoint, ("training state", "--pretrain")),
     *(
         Case(f"last.pt without {name}", "resume", LAST, last_without(name), ("training state",))
         for name in ("optimizer", "queue", "position", "recipe")

@@ -37,6 +37,13 @@ def test_it_holds_the_weights_in_half_precision_and_no_queue(tmp_path):
     assert (tmp_path / "small.pt").stat().st_size <= 14.5e6
 
 
+def test_names_are_exported_without_the_prefix_of_a_wrapper(tmp_path):
+    state = {"module.layer.weight": torch.ones(1), "module.colorizer.queue": torch.zeros(2)}
+    result = export(write_checkpoint(tmp_path / "wrapped.pt", state), tmp_path / "small.pt")
+    assert (result.returncode, result.stderr.count("warning: ")) == (0, 1)
+    assert read_state_dict(tmp_path / "small.pt").keys() == {"layer.weight"}
+
+
 @pytest.mark.parametrize("value", [1e6, float("nan")])
 def test_weights_that_half_precision_cannot_hold(value, tmp_path):
     write_checkpoint(tmp_path / "big.pt", {"layer.weight": torch.tensor([value])})

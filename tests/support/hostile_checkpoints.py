@@ -236,7 +236,7 @@ FILES: dict[str, Maker] = {  # none is a checkpoint
     "number": lambda path: torch.save(3, path),
     "empty dict": lambda path: torch.save({}, path),
     "dict without state_dict": lambda path: torch.save({"model": weights(), "epoch": 3}, path),
-    "weights without a dict around them": lambda path: torch.save(weights(), path),
+    "weights beside a number": lambda path: torch.save({**weights(), "epoch": 3}, path),
     "keys of mixed kinds": lambda path: torch.save({1: 2, "model": 3}, path),
     "state_dict is a tensor": lambda path: torch.save({"state_dict": torch.zeros(3)}, path),
     "state_dict is empty": lambda path: torch.save({"state_dict": {}}, path),
@@ -249,9 +249,9 @@ STATES: dict[str, tuple[Callable[[], dict], str]] = {  # weights that do not fit
     "names of numbers": (lambda: {**weights(), 7: torch.zeros(1)}, "unknown 7"),
     "name of a terminal's commands": (lambda: {**weights(), "\x1b[2Ja": torch.zeros(1)}, r"unknown \x1b[2Ja"),
     "name of a megabyte": (lambda: {**weights(), "x" * MEGABYTE: torch.zeros(1)}, "unknown xxx"),
-    "names of another wrapper": (
-        lambda: {f"module.{name}": value for name, value in weights().items()},
-        "module.feature_extraction",
+    "names of an unknown wrapper": (
+        lambda: {f"net.{name}": value for name, value in weights().items()},
+        "net.feature_extraction",
     ),
     "one name missing": (lambda: without(HEAD), f"missing {HEAD}"),
     "counter missing": (lambda: without("feature_extraction.bn1.num_batches_tracked"), "num_batches_tracked"),

@@ -26,3 +26,13 @@ def test_from_any_stage_to_any(source, target, tmp_path: Path):
             expected[f"conv_semantic_k.{name}"] = expected[f"conv_semantic.{name}"]
     load_pretrained(new, tmp_path / "old.pt")
     torch.testing.assert_close(new.state_dict(), expected, atol=0, rtol=0)
+
+
+def test_a_prefix_of_a_wrapper_is_taken_off(tmp_path, capsys):
+    old, new = LIIR(), LIIR()
+    torch.save(
+        {"state_dict": {f"module.{name}": value for name, value in old.state_dict().items()}}, tmp_path / "old.pt"
+    )
+    load_pretrained(new, tmp_path / "old.pt")
+    torch.testing.assert_close(new.state_dict(), old.state_dict(), atol=0, rtol=0)
+    assert capsys.readouterr().err.count("warning: ") == 1

@@ -117,6 +117,29 @@ def test_stages_of_the_network_load_as_they_are_saved(path):
         require_weights(path, model.state_dict(), usemomen="momentum" in settings)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "model.module."])
+def test_prefixes_of_wrappers_are_taken_off(path, prefix, capsys):
+    """Those of DataParallel, Lightning and torch.compile, and of one inside the other."""
+    write_checkpoint(path, {prefix + name: value for name, value in weights().items()})
+    require_weights(path, weights())
+    out, err = capsys.readouterr()
+    assert out == ""
+    (warning,) = err.splitlines()
+    assert f"{path}: all names begin with {prefix}," in warning
+
+
+def test_a_prefix_of_some_names_only_is_none(path):
+    write_checkpoint(path, {**weights(), "module.weight": torch.zeros(1)})
+    with pytest.raises(UserError, match=r"unknown module\.weight"):
+        load_network(path, usemomen=False)
+
+
+def test_weights_without_a_dict_around_them(path, capsys):
+    torch.save(weights(), path)
+    require_weights(path, weights())
+    assert "has no 'state_dict'" in capsys.readouterr().err
+
+
 def test_progress_of_the_training_beside_the_weights(path, command):
     write_checkpoint(path, epoch=3, iter=12000, optimizer=adam_state(), lr=[0.1, None], name="stage 1")
     require_weights(path, weights())
