@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dataloaders.training_pairs import read_index, require_folders
+from dataloaders.training_pairs import read_index, require_folders, require_pairs
 from functional.correlation import BACKENDS, require_backend
 from training.batches import Batch, End, batches_until
 from training.files import LAST, OUTPUTS, TrainingFiles, read_training_state
@@ -20,7 +20,7 @@ from utils.device import select_device
 from utils.distributed import join_world
 from utils.errors import UserError, run_main, warn
 from utils.options import ArgumentParser, add_precision_options, add_savepath_options, at_least, json_values
-from utils.savepath import open_savepath
+from utils.savepath import WAY_OUT, open_savepath
 from utils.signals import Stop, stop_signals
 
 # An interrupted training is continued only if these options are unchanged; the others may change.
@@ -65,6 +65,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.pe_shuffle and not arguments.usemomen:
         parser.error("--pe_shuffle only affects the inter-video negatives; it needs --usemomen")
+    if arguments.overwrite and arguments.resume and arguments.resume.resolve().parent == arguments.savepath.resolve():
+        parser.error("--overwrite deletes the file of --resume; choose another --savepath")
     if arguments.cosine:
         arguments.steps = min(arguments.steps or arguments.cosine, arguments.cosine)
     return arguments
@@ -81,9 +83,9 @@ def main() -> None:
                 raise UserError(f"--bsize {recipe.bsize}: must be a multiple of the number of processes, {world.size}")
             videos = read_index(arguments.csvpath)
             require_folders(videos, arguments.datapath)
-        training = Training(recipe, world, arguments.pretrain)
-        lock = open_savepath(arguments.savepath, identity(arguments), outputs=OUTPUTS, overwrite=arguments.overwrite)
-        with world.led(lock), stop_signals() as stop:
+            require_pairs(videos, recipe.bsize)
+        training = Training(recipe, world, arguments.pretrain, videos)
+        with world.led(open_results(arguments)), stop_signals() as stop:
             resume(training, arguments.savepath / LAST, arguments.resume)
             started, every = training.progress.steps, (arguments.log_every, arguments.save_every)
             with world.agreed():
@@ -108,6 +110,15 @@ def open_device(arguments: argparse.Namespace) -> torch.device:
     except ValueError as error:
         raise UserError(f"--backend {error}") from error
     return device
+
+
+def open_results(arguments: argparse.Namespace) -> AbstractContextManager[Path]:
+    """Return the context of --savepath, whose error names how to continue its training with other videos."""
+    last, way_out = arguments.savepath / LAST, WAY_OUT
+    if last.exists():
+        way_out += f"; --resume {last} --savepath NEW continues it with other videos or on another device"
+    settings = {"outputs": OUTPUTS, "overwrite": arguments.overwrite, "way_out": way_out}
+    return open_savepath(arguments.savepath, identity(arguments), **settings)
 
 
 def resume(training: Training, last: Path, chosen: Path | None) -> None:

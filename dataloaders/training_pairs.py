@@ -63,6 +63,20 @@ def require_folders(videos: list[Video], root: Path) -> None:
             raise UserError(f"{root / video.name}: no such folder, but --csvpath lists it; check --datapath")
 
 
+def require_pairs(videos: list[Video], bsize: int) -> None:
+    """Raise UserError if no draw of an epoch's pairs can have a batch, even with the smallest gap in every video."""
+    smallest = min(GAPS)
+    most = min(PAIRS_PER_EPOCH, sum(_count_pairs(video, smallest) for video in videos))
+    if not most:
+        raise UserError(f"--csvpath: no video has {smallest + 1} frames, which the closest pair needs; use longer ones")
+    if most < bsize:
+        raise UserError(f"--bsize {bsize}: an epoch of these videos has at most {most} pairs; reduce it or use more")
+
+
+def _count_pairs(video: Video, gap: int) -> int:
+    return len(range(0, video.count, gap)) // 2
+
+
 def _parse_row(where: str, row: list[str]) -> Video:
     rule = "a row is video,first frame,number of frames"
     if len(row) != 3:

@@ -41,6 +41,11 @@ class NegativeQueue:
         self.videos[first : first + self.batch] = videos
         self.written += 1
 
+    def renumber(self, rows: Tensor) -> None:
+        """Replace each video's row in the index, i by rows[i]: int64 [number of videos], on the CPU; -1 stays."""
+        rows = torch.cat([rows, torch.tensor([-1])])  # the last element, which index -1 reads
+        self.videos.copy_(rows[self.videos.cpu()])
+
     def state_dict(self) -> dict:
         """Return the whole state, for an exact resume."""
         return {"keys": self.keys, "videos": self.videos, "written": self.written}

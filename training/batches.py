@@ -11,7 +11,6 @@ from dataloaders.training_pairs import Pair, Video, draw_pairs, load_batches
 from functional.color import normalised_lab
 from training.seed import PAIRS, generator
 from training.step import Progress, Training
-from utils.errors import UserError
 
 
 class Batch(NamedTuple):
@@ -48,20 +47,26 @@ class End(NamedTuple):
 def batches_until(end: End, training: Training, videos: list[Video], root: Path, *, workers: int) -> Iterator[Batch]:
     """Yield the batches from the current step to the end; the caller must take a step with each before the next.
 
-    root: folder of the videos; workers: number of loading threads. UserError if an epoch has too few pairs.
+    root: folder of the videos, which `require_pairs` accepted; workers: number of loading threads.
     """
-    progress, size = training.progress, training.recipe.bsize
+    progress = training.progress
     while not end.reached(progress):
-        pairs = draw_pairs(videos, root, generator(training.recipe.seed, PAIRS, progress.epoch))
-        steps = len(pairs) // size
-        if progress.step >= steps:
-            problem = f"an epoch of these videos has only {steps} steps, but step {progress.step + 1} is next"
-            with training.world.agreed():
-                raise UserError(f"--bsize {size}: {problem} ({len(pairs)} pairs); reduce it or use more videos")
+        pairs = _draw_epoch(training, videos, root)
         for batch in _rest_of_epoch(training, pairs, workers):
             yield batch
             if end.reached(progress):
                 return
+        # if there was no rest: resumed on fewer videos, in an epoch that is over with these
+        progress.end_epoch_if_complete(len(pairs) // training.recipe.bsize)
+
+
+def _draw_epoch(training: Training, videos: list[Video], root: Path) -> list[Pair]:
+    """Draw the pairs of the current epoch, again and again until they fill a batch."""
+    random = generator(training.recipe.seed, PAIRS, training.progress.epoch)
+    pairs: list[Pair] = []
+    while len(pairs) < training.recipe.bsize:
+        pairs += draw_pairs(videos, root, random)
+    return pairs
 
 
 def _rest_of_epoch(training: Training, pairs: list[Pair], workers: int) -> Iterator[Batch]:

@@ -1,12 +1,15 @@
 """The state of a training and one optimiser step (docs/method.md §6)."""
 
 import copy
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dataloaders.training_pairs import Video
 from models.liir import LIIR, REGION_CHANNELS, PairFeatures
 from models.losses import COLOUR_CHANNELS, compute_losses, drop_channel
 from models.queue import NegativeQueue
@@ -51,15 +54,17 @@ class Progress:
 
     def end_epoch_if_complete(self, steps_per_epoch: int) -> None:
         """Start the next epoch if all steps of this one have been taken."""
-        if self.step == steps_per_epoch:
+        if self.step >= steps_per_epoch:
             self.epoch, self.step = self.epoch + 1, 0
 
 
 class Training:
     """The network, its optimiser, the queue of negatives, and the progress of the training."""
 
-    def __init__(self, recipe: Recipe, world: World, pretrained: Path | None = None) -> None:
-        """pretrained: a checkpoint from which the weights are initialised."""
+    def __init__(
+        self, recipe: Recipe, world: World, pretrained: Path | None = None, videos: Sequence[Video] = ()
+    ) -> None:
+        """pretrained: a checkpoint from which the weights are initialised; videos: of the index, in its order."""
         torch.manual_seed(recipe.seed)
         model = LIIR(semantic=recipe.semantic, momentum=recipe.usemomen)
         if pretrained is not None:
@@ -67,6 +72,7 @@ class Training:
                 load_pretrained(model, pretrained)
         self.recipe = recipe
         self.world = world
+        self.videos = videos
         layout = torch.channels_last if recipe.amp else torch.contiguous_format  # the latter agrees with the reference
         self.model = model.to(world.device).to(memory_format=layout)
         self.parallel = world.wrap(self.model)
@@ -87,13 +93,20 @@ class Training:
             "queue": {} if self.queue is None else self.queue.state_dict(),
             "position": asdict(self.progress),
             "recipe": asdict(self.recipe),
+            "videos": [astuple(video) for video in self.videos],
         }
 
     def load_state_dict(self, state: dict, path: Path) -> None:
         """Restore the state; UserError if it does not fit this training. path: its file, for error messages."""
-        loaders = {"recipe": self._require_recipe, "optimizer": self._load_optimizer, "position": self._load_progress}
+        loaders: dict[str, Callable[[Any], None]] = {
+            "recipe": self._require_recipe,
+            "optimizer": self._load_optimizer,
+            "position": self._load_progress,
+        }
         if self.queue is not None:
             loaders["queue"] = self.queue.load_state_dict
+            if state.get("videos"):  # older files do not name them
+                loaders["videos"] = self._renumber_queue
         for name, load in loaders.items():
             try:
                 load(state[name])
@@ -119,6 +132,12 @@ class Training:
             for name, default in self.optimizer.defaults.items():
                 if name != "lr" and group[name] != default:
                     raise ValueError(f"{name} was {group[name]!r}, is {default!r}")
+
+    def _renumber_queue(self, earlier: list) -> None:
+        """Let the queue name videos by their rows in this index; videos that it no longer has get -1."""
+        assert self.queue is not None
+        rows = {astuple(video): row for row, video in enumerate(self.videos)}
+        self.queue.renumber(torch.tensor([rows.get(tuple(video), -1) for video in earlier], dtype=torch.int64))
 
     def _load_progress(self, state: dict) -> None:
         if state.keys() != asdict(Progress()).keys() or not all(type(n) is int and n >= 0 for n in state.values()):

@@ -15,14 +15,18 @@ from utils.errors import UserError
 RECORD = "run.json"  # the arguments of the run in the folder
 LOCK = ".lock"
 PARTIAL = ".part"  # suffix of a file that is being written
+WAY_OUT = "choose another folder or pass --overwrite"
 
 
 @contextmanager
-def open_savepath(path: Path, arguments: dict, *, outputs: Iterable[str], overwrite: bool) -> Iterator[Path]:
+def open_savepath(
+    path: Path, arguments: dict, *, outputs: Iterable[str], overwrite: bool, way_out: str = WAY_OUT
+) -> Iterator[Path]:
     """Lock the folder `path` for a run with these arguments (JSON values) in the context; UserError if not possible.
 
     A folder that is new, empty or contains only folders of other runs is used. A run with the same arguments is
-    continued; any other is refused, unless `overwrite`, which first deletes its `outputs` (glob patterns) only.
+    continued; any other is refused, naming the `way_out`, unless `overwrite`, which first deletes its `outputs` (glob
+    patterns) only.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -35,13 +39,13 @@ def open_savepath(path: Path, arguments: dict, *, outputs: Iterable[str], overwr
     except Timeout as error:
         raise UserError(f"--savepath {path}: another run is writing there; wait or choose another folder") from error
     try:
-        _claim(path, json.loads(json.dumps(arguments)), outputs, overwrite)
+        _claim(path, json.loads(json.dumps(arguments)), outputs, overwrite, way_out)
         yield path
     finally:
         lock.release()
 
 
-def _claim(path: Path, arguments: dict, outputs: Iterable[str], overwrite: bool) -> None:
+def _claim(path: Path, arguments: dict, outputs: Iterable[str], overwrite: bool, way_out: str) -> None:
     if not (path / RECORD).exists():
         known = {LOCK, RECORD + PARTIAL}  # left by a run that ended before its record was written
         foreign = [entry for entry in path.iterdir() if entry.name not in known and not (entry / RECORD).exists()]
@@ -54,15 +58,15 @@ def _claim(path: Path, arguments: dict, outputs: Iterable[str], overwrite: bool)
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         write_json(path / RECORD, arguments)
     else:
-        _require_same(path, arguments)
+        _require_same(path, arguments, way_out)
 
 
-def _require_same(path: Path, arguments: dict) -> None:
+def _require_same(path: Path, arguments: dict, way_out: str) -> None:
     earlier = read_json(path / RECORD)
     differing = [name for name in {**earlier, **arguments} if earlier.get(name) != arguments.get(name)]
     if differing:
         changes = ", ".join(f"{name} was {earlier.get(name)}, is {arguments.get(name)}" for name in differing)
-        raise UserError(f"--savepath {path}: has another run ({changes}); choose another folder or pass --overwrite")
+        raise UserError(f"--savepath {path}: has another run ({changes}); {way_out}")
 
 
 def read_json(path: Path) -> dict:

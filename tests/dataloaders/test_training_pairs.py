@@ -1,5 +1,6 @@
 """Training pairs: the index of videos, the pairs of an epoch, and batches."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from dataloaders.training_pairs import GAPS, Pair, Video, draw_pairs, load_batches, read_index, require_folders
+from dataloaders.training_pairs import (
+    GAPS,
+    Pair,
+    Video,
+    draw_pairs,
+    load_batches,
+    read_index,
+    require_folders,
+    require_pairs,
+)
 from functional.color import normalised_lab
 from tests.support.videos import write_odd_videos
 from training.seed import PAIRS, generator
@@ -50,6 +60,22 @@ def test_pairs_are_a_function_of_seed_and_epoch():
 def test_an_epoch_is_cut(monkeypatch):
     monkeypatch.setattr("dataloaders.training_pairs.PAIRS_PER_EPOCH", 5)
     assert len(draw_pairs(VIDEOS, Path("root"), generator(0, PAIRS, 0))) == 5
+
+
+@pytest.mark.parametrize(
+    ("videos", "bsize", "told"),
+    [
+        ([Video("a", 0, 2), Video("b", 5, 1)], 1, "--csvpath: no video has 3 frames"),
+        ([Video("a", 0, 3), Video("b", 0, 2), Video("c", 0, 5)], 3, "--bsize 3: .* at most 2 pairs"),
+        ([Video("a", 0, 3), Video("b", 0, 2), Video("c", 0, 5)], 2, None),
+        ([Video("a", 0, 1_000_000)], 69_600, None),
+        ([Video("a", 0, 1_000_000)], 69_601, "--bsize 69601: .* at most 69600 pairs"),
+    ],
+)
+def test_videos_too_short_for_a_batch(videos, bsize, told):
+    """What no draw can have is refused; what a lucky draw has is not."""
+    with nullcontext() if told is None else pytest.raises(UserError, match=told):
+        require_pairs(videos, bsize)
 
 
 def test_videos_and_their_pairs_are_in_random_order(monkeypatch):

@@ -53,3 +53,11 @@ def test_queue_is_restored():
     other.load_state_dict(queue.state_dict())
     assert torch.equal(other.keys, queue.keys)
     assert (other.videos.tolist(), other.written) == (queue.videos.tolist(), 1)
+
+
+def test_videos_of_another_index():
+    """Row 1 was removed; what is empty stays so."""
+    queue = queue_of(1, 4)
+    queue.videos[:3] = torch.tensor([2, 1, 0])
+    queue.renumber(torch.tensor([0, -1, 1]))
+    assert queue.videos.tolist() == [1, -1, 0, -1]

@@ -605,6 +605,8 @@ STARTS = [
                 "with another decay",
                 lambda optimizer: {**optimizer, "param_groups": [{**optimizer["param_groups"][0], "betas": "no"}]},
             ),
+            ("videos", "are a number", lambda videos: 3),  # noqa: ARG005
+            ("videos", "of one number", lambda videos: [3]),  # noqa: ARG005
             ("state_dict", "of numbers", lambda state: dict.fromkeys(state, 1.0)),
             ("state_dict", "is a list", list),
         )

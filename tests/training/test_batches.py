@@ -4,6 +4,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -52,6 +54,31 @@ def test_batches_are_the_pairs_of_each_epoch(videos):
 
 def test_batches_end_with_the_steps(videos):
     assert len(follow(videos, End(9, 3), Progress(epoch=0, step=1, steps=1))) == 2
+
+
+def test_an_epoch_without_a_full_batch_is_drawn_on(tmp_path):
+    """Six videos of five frames: a gap of 5 or 8 gives no pair. Epochs that have batches are as they were drawn."""
+    rows = []
+    for video in range(6):
+        (tmp_path / f"v{video}").mkdir()
+        rows.append(f"v{video},0,5\n")
+        for i in range(5):
+            cv2.imwrite(str(tmp_path / f"v{video}" / f"{i:05d}.jpg"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "videos.csv").write_text("".join(rows))
+    drawn = [epoch(tmp_path, number, bsize=3) for number in range(8)]
+    assert [] in drawn
+    assert sum(map(len, drawn)) > 0
+    for number, expected in enumerate(drawn):
+        found = follow(tmp_path, End(number + 1, None), Progress(epoch=number), bsize=3)
+        assert [batch.pairs for batch in found] == expected or (not expected and found)
+        rest = follow(tmp_path, End(number + 1, None), Progress(epoch=number, step=1), bsize=3)
+        assert [batch.pairs for batch in rest] == [batch.pairs for batch in found[1:]]
+
+
+def test_an_epoch_that_is_over_with_fewer_videos_is_followed_by_the_next(videos):
+    """Resumed at a step that the epoch no longer has."""
+    found = follow(videos, End(2, None), Progress(epoch=0, step=500, steps=500))
+    assert [batch.pairs for batch in found] == epoch(videos, 1)
 
 
 def test_each_process_has_its_part_of_every_batch(videos):

@@ -6,6 +6,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from dataloaders.training_pairs import Video
 from models.losses import COLOUR_CHANNELS
 from models.queue import NegativeQueue
 from models.resnet import POSITION_GRID
@@ -68,6 +69,18 @@ def test_a_loaded_state_continues_to_the_same_bits(frames, tmp_path):
         for state in (straight.state_dict(), resumed.state_dict())
     )
     torch.testing.assert_close(theirs, ours, atol=0, rtol=0)
+
+
+def test_a_state_of_another_index_is_renumbered(frames, tmp_path):
+    """The queue's videos are those of the same name, first frame and length, whatever their row."""
+    built, resumed = build(usemomen=True), build(usemomen=True)
+    built.videos, resumed.videos = [Video(name, 0, 9) for name in "abc"], [Video(name, 0, 9) for name in "cxb"]
+    built.step(*frames, VIDEOS, VIDEOS + 1)  # b and c
+    path = tmp_path / "last.pt"
+    torch.save(built.state_dict(), path)
+    resumed.load_state_dict(read_training_state(path), path)
+    assert resumed.queue.videos.tolist() == [2, 0]
+    assert torch.equal(resumed.queue.keys, built.queue.keys)
 
 
 def test_randomness_is_that_of_the_epoch_and_the_step(frames):

@@ -117,6 +117,7 @@ def test_defaults_are_those_of_the_recipe(monkeypatch):
         (["--bsize", "1000"], "--bsize 1000"),
         (["--epochs", "x"], "--epochs"),
         (["--pe_shuffle"], "--usemomen"),
+        (["--overwrite", "--resume", "{results}/last.pt"], "--overwrite"),
         (["--pretrain", "none.pt"], "none.pt"),
         (["--resume", "none.pt"], "none.pt"),
         (["--csvpath", "none.csv"], "none.csv"),
@@ -127,6 +128,7 @@ def test_defaults_are_those_of_the_recipe(monkeypatch):
     ],
 )
 def test_bad_options(videos, tmp_path, options, told):
+    options = [option.format(results=tmp_path / "results") for option in options]
     require_refusal(train_here(videos, tmp_path / "results", *options), told)
 
 
@@ -185,12 +187,33 @@ def test_resuming_under_another_recipe(videos, pretrained, tmp_path):
     require_refusal(train_here(videos, tmp_path / "results", "--resume", last), last, "semantic was True, is False")
 
 
-def test_resuming_on_fewer_videos(videos, pretrained, tmp_path):
-    """So few that the next step does not exist."""
+def test_resuming_on_too_few_videos(videos, pretrained, tmp_path):
+    """So few that no epoch can have a batch."""
     index = tmp_path / "videos.csv"
     index.write_text("v0,0,3\n")
     arguments = "--csvpath", index, "--resume", pretrained.with_name("last.pt"), "--semantic"
-    require_refusal(train_here(videos, tmp_path / "results", *arguments), "--bsize 2", "step 2")
+    require_refusal(train_here(videos, tmp_path / "results", *arguments), "--bsize 2")
+
+
+def test_a_training_goes_on_without_a_video(videos, tmp_path):
+    """Its folder refuses it and names how it goes on in another; the queue names videos by their new rows."""
+    index, first, second = tmp_path / "videos.csv", tmp_path / "first", tmp_path / "second"
+    index.write_text((videos / "videos.csv").read_text())
+    recipe = *STAGE_2, "--csvpath", index
+    assert train_here(videos, first, *recipe, "--steps", 2).code == 0
+    names = [row[0] for row in torch.load(first / "last.pt", weights_only=True)["videos"]]
+    earlier = [names[row] for row in read_state(first)["/queue/videos"].tolist()]
+    index.write_text("".join(f"{name},0,12\n" for name in names if name != earlier[0]))
+    way_out = f"--resume {first / 'last.pt'} --savepath NEW"
+    require_refusal(train_here(videos, first, *recipe, "--steps", 3), "csvpath", way_out)
+    outcome = train_here(videos, second, *recipe, "--steps", 2, "--resume", first / "last.pt")
+    assert outcome.code == 0, outcome.stderr
+    state = torch.load(second / "last.pt", weights_only=True)
+    rows = state["queue"]["videos"].tolist()
+    assert [state["videos"][row][0] if row >= 0 else earlier[0] for row in rows] == earlier
+    outcome = train_here(videos, second, *recipe, "--steps", 4)
+    assert outcome.code == 0, outcome.stderr
+    assert read_state(second)["/position/steps"] == 4
 
 
 def test_a_loss_that_is_not_finite(videos, tmp_path):
