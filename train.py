@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dataloaders.training_pairs import read_index, require_folders, require_pairs
+from dataloaders.training_pairs import PAIRS_PER_EPOCH, read_index, require_folders, require_pairs
 from functional.correlation import BACKENDS, require_backend
 from training.batches import Batch, End, batches_until
 from training.files import LAST, OUTPUTS, TrainingFiles, read_training_state
@@ -25,6 +25,7 @@ from utils.signals import Stop, stop_signals
 
 # An interrupted training is continued only if these options are unchanged; the others may change.
 SAME_TRAINING = ("datapath", "csvpath", "pretrain", "device", "tf32", *(field.name for field in fields(Recipe)))
+EPOCHS_HELP = f"number of epochs; one ends after {PAIRS_PER_EPOCH:,} pairs of frames, or with the last video"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -36,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     add_savepath_options(parser, default="results/test")
     parser.add_argument("--resume", type=Path, help="continue the training saved in this last.pt")
     parser.add_argument("--pretrain", type=Path, help="initialise the weights from this checkpoint")
-    parser.add_argument("--epochs", type=at_least(1), default=30, help="number of epochs")
+    parser.add_argument("--epochs", type=at_least(1), default=30, help=EPOCHS_HELP)
     parser.add_argument("--steps", type=at_least(1), help="stop after this many steps, if not earlier")
     parser.add_argument(
         "--lr", type=at_least(0, float), default=1e-4, help="base learning rate, which the schedule multiplies"
@@ -54,13 +55,13 @@ def parse_arguments() -> argparse.Namespace:
         help="encode queries for negatives with a shuffled embedding",
     )
     parser.add_argument("--cosine", type=at_least(0), default=0, help="train this many steps, cosine learning rate")
-    parser.add_argument("--worker", type=at_least(0), default=12, help="number of frame-loading threads")
+    parser.add_argument("--worker", type=at_least(0), default=12, help="frame-loading threads of each process")
     parser.add_argument("--seed", type=at_least(0), default=0, help="random seed")
     parser.add_argument("--device", help="default: CUDA if available, else the CPU")
     parser.add_argument("--backend", choices=BACKENDS, default="native", help="implementation of local correlation")
     add_precision_options(parser)
     parser.add_argument("--save_every", type=at_least(1), default=500, help="steps between saves of last.pt")
-    parser.add_argument("--log_every", type=at_least(1), default=20, help="steps between log entries")
+    parser.add_argument("--log_every", type=at_least(1), default=20, help="steps that a log entry averages")
     parser.add_argument("--local_rank", "--local-rank", type=int, help="set by torch.distributed.launch")
     arguments = parser.parse_args()
     if arguments.pe_shuffle and not arguments.usemomen:
@@ -97,9 +98,12 @@ def main() -> None:
                         training.progress.end_epoch_if_complete(batch.steps)
                         files.after_step(batch, losses, end.steps_left(training.progress, batch.steps))
                     end_if_asked(stop, training, files)
-                if training.progress.steps > started or files.weights_missing():  # else leave the files unchanged
+                if training.progress.steps > started or files.incomplete():  # else leave the files unchanged
                     with world.agreed():
                         files.finish()
+            if world.leads:
+                ended = "ended" if training.progress.steps > started else "had ended"
+                print(f"the training {ended} at step {training.progress.steps}; saved in {files.saved()}")
 
 
 def open_device(arguments: argparse.Namespace) -> torch.device:
@@ -144,8 +148,11 @@ def end_if_asked(stop: Stop, training: Training, files: TrainingFiles) -> None:
     if world.any(bool(stop.signal)):
         with world.agreed():
             files.save_last()
+            files.write_log()
+        files.close()  # the progress bar's line, before the last one
         if world.leads:
-            warn(f"stopped at step {training.progress.steps}; the same command continues")
+            last = files.savepath / LAST
+            warn(f"stopped at step {training.progress.steps}, saved in {last}; the same command continues")
         raise SystemExit(128 + stop.signal)
 
 

@@ -1,5 +1,6 @@
 """Training batches, epoch after epoch; each process loads its part of every global batch (docs/method.md §6)."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ class Batch(NamedTuple):
     all_videos: Tensor  # the same for the global batch, [bsize]
     pairs: list[Pair]  # all pairs of the global batch
     steps: int  # number of steps in this epoch
+    waited: float = 0.0  # seconds, for this process's frames
 
     def names(self) -> str:
         """Return the paths of all frames of the global batch, for an error message."""
@@ -78,7 +80,10 @@ def _rest_of_epoch(training: Training, pairs: list[Pair], workers: int) -> Itera
     loaded = load_batches(pairs, parts, normalised_lab, workers)
     for start in starts:
         with world.agreed():
-            reference, target, videos = (part.to(world.device, non_blocking=True) for part in next(loaded))
+            began = time.perf_counter()
+            frames = next(loaded)
+            waited = time.perf_counter() - began
+        reference, target, videos = (part.to(world.device, non_blocking=True) for part in frames)
         global_pairs = pairs[start : start + size]
         all_videos = torch.tensor([pair.video for pair in global_pairs], device=world.device)
-        yield Batch(reference, target, videos, all_videos, global_pairs, len(pairs) // size)
+        yield Batch(reference, target, videos, all_videos, global_pairs, len(pairs) // size, waited)

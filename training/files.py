@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from functional.color import reconstruction_picture
 from training.batches import Batch
 from training.log import TrainingLog
+from training.means import Means
+from training.picture import add_captions
 from training.step import Training
 from utils.checkpoint import read_content, save, weights_in
 from utils.errors import UserError
@@ -15,7 +16,6 @@ from utils.visualize import write_picture
 
 LAST = "last.pt"
 OUTPUTS = (LAST, "checkpoint_*.pt", "*.pt.part", "log.jsonl", "tensorboard", "pictures")
-LOSSES = ("total", "pixel", "region", "compactness")
 STEPS_PER_ITER_CHECKPOINT = 1000  # in stage 2
 STATE = {"state_dict", "optimizer", "queue", "position", "recipe"}  # keys of `Training.state_dict`
 
@@ -29,14 +29,18 @@ class TrainingFiles:
         self.log_every = log_every
         self.save_every = save_every
         self.log = TrainingLog(savepath, training.progress.steps) if training.world.leads else None
+        self.steps_left = 0
+        self.means = Means()  # over the steps since the last log entry
 
     def after_step(self, batch: Batch, losses: dict[str, Tensor], steps_left: int) -> None:
         """Write the log, then the checkpoints that are due; on resume, log entries after the last save are dropped."""
         progress = self.training.progress
+        self.steps_left = steps_left
+        self.means.add(losses, batch.waited)
         if self.log:
             self.log.advance(steps_left)
         if progress.steps % self.log_every == 0:
-            self._write_log(losses, steps_left)
+            self.write_log()
         if self.training.recipe.usemomen and progress.steps % STEPS_PER_ITER_CHECKPOINT == 0:
             self.save_weights(f"checkpoint_iter_{progress.steps}.pt")
         if progress.step == 0:
@@ -45,34 +49,45 @@ class TrainingFiles:
         if progress.step == 0 or progress.steps % self.save_every == 0:
             self.save_last()
 
-    def _write_log(self, losses: dict[str, Tensor], steps_left: int) -> None:
-        parts = {name: losses[name].detach() for name in LOSSES if name in losses}
-        means = self.training.world.mean(torch.stack(list(parts.values()))).tolist()
+    def write_log(self) -> None:
+        """Log the means over the steps since the last entry, if there were any."""
+        if not self.means.steps:
+            return
         progress, recipe = self.training.progress, self.training.recipe
-        values = {"epoch": progress.epoch, **dict(zip(parts, means, strict=True))}
+        values = {"epoch": progress.epoch, **self.means.read(self.training.world)}
         values["learning_rate"] = self.training.optimizer.param_groups[0]["lr"]
         if self.log:
-            self.log.write(progress.steps, values, batch=recipe.bsize, steps_left=steps_left)
+            self.log.write(progress.steps, values, batch=recipe.bsize, steps_left=self.steps_left)
+        self.means = Means()
 
     def _draw(self, reference: Tensor, target: Tensor, losses: dict[str, Tensor]) -> None:
         if self.log:
             reconstruction = losses["reconstruction"][0].detach().float().cpu()
             picture = reconstruction_picture(reference.cpu(), target.cpu(), reconstruction, int(losses["channel"]))
+            picture = add_captions(picture)
             write_picture(self.savepath / "pictures" / f"epoch_{self.training.progress.epoch}.png", picture)
+            self.log.show(self.training.progress.steps, picture)
 
     def finish(self) -> None:
-        """At the end of training, save the whole state, and also the weights if the end is within an epoch."""
+        """At the end of training, save the whole state, and also the weights if the end is within an epoch; log."""
         if self.training.progress.step:
             self.save_weights(self._last_weights())
         self.save_last()
+        self.write_log()
 
-    def weights_missing(self) -> bool:
-        """Whether a training that has ended was stopped before it saved its last weights; the same in all processes."""
-        world, progress = self.training.world, self.training.progress
-        return world.any(world.leads and progress.step > 0 and not (self.savepath / self._last_weights()).exists())
+    def incomplete(self) -> bool:
+        """Whether a training that has ended lacks its last state or weights; the same in all processes."""
+        world, names = self.training.world, [LAST, *([self._last_weights()] if self.training.progress.step else [])]
+        return world.any(world.leads and not all((self.savepath / name).exists() for name in names))
 
     def _last_weights(self) -> str:
-        return f"checkpoint_iter_{self.training.progress.steps}.pt"
+        progress = self.training.progress
+        return f"checkpoint_iter_{progress.steps}.pt" if progress.step else f"checkpoint_epoch_{progress.epoch}.pt"
+
+    def saved(self) -> str:
+        """Name the files of the end of training, for a message."""
+        paths = [self.savepath / name for name in (self._last_weights(), LAST)]
+        return " and ".join(str(path) for path in paths if path.exists())
 
     def last_good(self) -> str:
         """Describe the last saved state, for an error message."""

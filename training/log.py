@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from tqdm import tqdm
 
 from utils.errors import warn
@@ -18,7 +19,7 @@ FILE = "log.jsonl"
 
 
 class TrainingLog:
-    """A progress bar, and values as printed lines, in SAVEPATH/log.jsonl (JSON lines) and as TensorBoard scalars.
+    """A progress bar, and values as printed lines, in SAVEPATH/log.jsonl (JSON lines) and in TensorBoard.
 
     On resume, entries that the interrupted run logged after its last checkpoint are dropped.
     """
@@ -28,7 +29,7 @@ class TrainingLog:
         self.path = savepath / FILE
         lines = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
         write_text(self.path, "".join(line + "\n" for line in lines if _step_of(line) in range(steps + 1)))
-        self.scalars = _summary_writer(savepath / "tensorboard", steps)
+        self.tensorboard = _summary_writer(savepath / "tensorboard", steps)
         self.bar: tqdm | None = None  # created at the first step
         self.started, self.steps_before = time.perf_counter(), steps
 
@@ -45,18 +46,23 @@ class TrainingLog:
         values = {**values, "pairs_per_second": speed * batch}
         with writing(self.path), self.path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        if self.scalars is not None:
+        if self.tensorboard is not None:
             for name, value in values.items():
-                self.scalars.add_scalar(name, value, step)
+                self.tensorboard.add_scalar(name, value, step)
         line = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         tqdm.write(f"step {step}  {line}  {timedelta(seconds=round(steps_left / speed))} left")
+
+    def show(self, step: int, picture: np.ndarray) -> None:
+        """Log the picture of a reconstruction, RGB uint8 [H, W, 3], in TensorBoard."""
+        if self.tensorboard is not None:
+            self.tensorboard.add_image("reconstruction", picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Close the progress bar and TensorBoard."""
         if self.bar is not None:
             self.bar.close()
-        if self.scalars is not None:
-            self.scalars.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
 
 
 def _step_of(line: str) -> object:

@@ -227,5 +227,8 @@ def test_asked_to_stop_it_saves(number, launcher, videos, tmp_path):
     assert result.code
     if not launcher:
         assert result.code == 128 + number
-    assert len([line for line in result.stderr.splitlines() if "the same command continues" in line]) == 1
+    (line,) = (line for line in result.stderr.splitlines() if "the same command continues" in line)
+    assert line.startswith("warning: stopped at step ")  # not behind the progress bar
+    assert f"saved in {tmp_path / 'last.pt'}" in line
+    assert launcher or line == result.stderr.splitlines()[-1]
     assert read_state(tmp_path)["/position/steps"] == len(read_log(tmp_path))

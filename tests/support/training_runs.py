@@ -60,10 +60,11 @@ def read_state(savepath: Path) -> dict:
 
 
 def read_log(savepath: Path) -> list[dict]:
-    """The logged values of each step, without speed."""
+    """The logged values of each step, without times."""
     path = savepath / "log.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [{name: value for name, value in row.items() if name != "pairs_per_second"} for row in rows]
+    times = "seconds_waiting", "pairs_per_second"
+    return [{name: value for name, value in row.items() if name not in times} for row in rows]
 
 
 def assert_equal_bits(first: Path, second: Path) -> None:

@@ -88,6 +88,20 @@ def test_each_process_has_its_part_of_every_batch(videos):
     torch.testing.assert_close(batch[:3], load_batch(pairs[2:], normalised_lab), atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("slow", [True, False])
+def test_waiting_for_frames_is_timed(videos, monkeypatch, slow):
+    """One second a frame, on a planted clock."""
+    clock = SimpleNamespace(now=0.0)
+
+    def load(_: Path) -> np.ndarray:
+        clock.now += slow
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr("dataloaders.training_pairs.read_frame", load)
+    monkeypatch.setattr("training.batches.time", SimpleNamespace(perf_counter=lambda: clock.now))
+    assert [batch.waited for batch in follow(videos, End(9, 2), Progress(), bsize=2)] == [4.0 * slow] * 2
+
+
 def test_a_batch_names_its_frames():
     pairs = [Pair(Path("a/1.jpg"), Path("a/3.jpg"), 0), Pair(Path("b/2.jpg"), Path("b/7.jpg"), 1)]
     assert Batch(*[torch.zeros(0)] * 4, pairs, 1).names() == "a/1.jpg and 3.jpg, b/2.jpg and 7.jpg"

@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -26,6 +27,7 @@ from tests.support.training_runs import (
     train_here,
 )
 from tests.support.videos import write_videos
+from training.picture import STRIP
 from training.pretrained import load_pretrained
 from training.step import Recipe
 from utils.checkpoint import load_weights, read_state_dict
@@ -44,8 +46,14 @@ def test_one_epoch_of_what_it_writes(videos, tmp_path):
     scalars = EventAccumulator(str(savepath / "tensorboard")).Reload()
     logged = [row["total"] for row in read_log(savepath)]
     assert [event.value for event in scalars.Scalars("total")] == pytest.approx(logged)
-    assert set(scalars.Tags()["scalars"]) == {"epoch", "total", "pixel", "learning_rate", "pairs_per_second"}
-    assert cv2.imread(str(savepath / "pictures" / "epoch_1.png")).shape == (256, 4 * 256, 3)
+    times = {"seconds_waiting", "pairs_per_second"}
+    assert set(scalars.Tags()["scalars"]) == {"epoch", "total", "pixel", "learning_rate", *times}
+    picture = cv2.imread(str(savepath / "pictures" / "epoch_1.png"))
+    assert picture.shape == (STRIP + 256, 4 * 256, 3)
+    (shown,) = scalars.Images("reconstruction")
+    assert np.array_equal(cv2.imdecode(np.frombuffer(shown.encoded_image_string, np.uint8), cv2.IMREAD_COLOR), picture)
+    last_line = result.stdout.splitlines()[-1]
+    assert last_line.endswith(f"saved in {savepath / 'checkpoint_epoch_1.pt'} and {savepath / 'last.pt'}")
     weights = read_state_dict(savepath / "checkpoint_epoch_1.pt")
     load_weights(LIIR(), weights, savepath, unused=TRAINING_ONLY)
     load_pretrained(LIIR(momentum=True), savepath / "checkpoint_epoch_1.pt")
@@ -275,12 +283,26 @@ def test_several_processes_tell_a_mistake_once(tmp_path):
         assert told in error
 
 
+def test_every_step_is_in_one_entry_of_the_log(videos, tmp_path):
+    """An entry of two steps, and one of the step that is left at the end."""
+    for every in (1, 2):
+        assert train_here(videos, tmp_path / f"{every}", *STAGE_1, "--steps", 3, "--log_every", every).code == 0
+    single, double = (read_log(tmp_path / f"{every}") for every in (1, 2))
+    assert [row["step"] for row in double] == [2, 3]
+    assert double[1] == single[2]
+    for name in ("total", "pixel", "region", "compactness"):
+        assert double[0][name] == pytest.approx((single[0][name] + single[1][name]) / 2, rel=1e-5)
+
+
 def test_a_training_stopped_before_its_last_weights_saves_them(videos, tmp_path):
-    """Killed between the last state and the last weights: the same command writes them."""
-    assert train_here(videos, tmp_path, "--steps", 1).code == 0
+    """Killed between the last state and the last weights: the same command writes them. It always tells where."""
+    outcome = train_here(videos, tmp_path, "--steps", 1)
+    saved = f"ended at step 1; saved in {tmp_path / 'checkpoint_iter_1.pt'} and {tmp_path / 'last.pt'}"
+    assert outcome.stdout.splitlines()[-1] == f"the training {saved}"
     weights, last = tmp_path / "checkpoint_iter_1.pt", tmp_path / "last.pt"
     weights.unlink()
     assert train_here(videos, tmp_path, "--steps", 1).code == 0
     before = weights.stat().st_mtime_ns, last.stat().st_mtime_ns
-    assert train_here(videos, tmp_path, "--steps", 1).code == 0
+    outcome = train_here(videos, tmp_path, "--steps", 1)
+    assert outcome.stdout == f"the training had {saved}\n"
     assert before == (weights.stat().st_mtime_ns, last.stat().st_mtime_ns)
