@@ -14,6 +14,7 @@ from dataloaders.training_pairs import PAIRS_PER_EPOCH, read_index, require_fold
 from functional.correlation import BACKENDS, require_backend
 from training.batches import Batch, End, batches_until
 from training.files import LAST, OUTPUTS, TrainingFiles, read_training_state
+from training.precision import warn_if_amp_is_slower
 from training.step import Recipe, Training
 from utils.checkpoint import sha256
 from utils.device import select_device
@@ -92,6 +93,8 @@ def main() -> None:
             with world.agreed():
                 files = TrainingFiles(arguments.savepath, training, *every)
             with closing(files):
+                if not end.reached(training.progress):
+                    warn_if_amp_is_slower(training)
                 for batch in batches_until(end, training, videos, arguments.datapath, workers=workers):
                     with world.agreed():
                         losses = take_step(training, batch, files)

@@ -1,5 +1,6 @@
 """The encoder (LIIR's or the user's own) and the propagation protocol that the command line selects."""
 
+import copy
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -24,6 +25,7 @@ from models.propagation import (
     released_protocol,
 )
 from models.propagation.protocol import Protocol
+from utils.bfloat16 import warn_if_slower
 from utils.checkpoint import load_weights, read_state_dict, sha256
 from utils.device import describe_device
 from utils.errors import UserError, warn
@@ -166,9 +168,17 @@ def require_fitting(name: str, features: Features) -> None:
 
 
 def load_encoder(path: Path, device: torch.device, *, usemomen: bool, amp: bool = False) -> FoldedEncoder:
-    """Load the encoder and pixel head of a checkpoint, folded for inference; amp: in bfloat16."""
-    dtype = torch.bfloat16 if amp else torch.float32
-    return FoldedEncoder(load_network(path, usemomen=usemomen)).to(device, dtype)
+    """Load the encoder and pixel head of a checkpoint, folded for inference.
+
+    amp: in bfloat16; on a CPU, with a warning if this is slower.
+    """
+    encoder = FoldedEncoder(load_network(path, usemomen=usemomen)).to(device)
+    if not amp:
+        return encoder
+    mixed = copy.deepcopy(encoder).to(torch.bfloat16)
+    if device.type == "cpu":
+        warn_if_slower(mixed, encoder)
+    return mixed
 
 
 def load_network(path: Path, *, usemomen: bool) -> LIIR:

@@ -3,8 +3,12 @@
 import pytest
 import torch
 
+from evaluation import features
 from evaluation.features import Features, add_feature_options, feature_options, load_features, load_network
+from functional.color import normalised_lab
 from models.propagation import PROTOCOLS, LocalProtocol, ReferencePolicy
+from tests.support.images import frame_pixels
+from utils.bfloat16 import warn_if_slower
 from utils.options import ArgumentParser
 
 
@@ -34,6 +38,21 @@ def test_the_options_of_the_released_models(checkpoint):
 def test_the_precision_of_the_encoder(options, dtype, checkpoint):
     features = features_of("--resume", checkpoint, *options)
     assert {value.dtype for value in features.encode.buffers()} == {dtype}
+
+
+def test_amp_is_checked_on_a_cpu(checkpoint, monkeypatch):
+    """Between the encoder in bfloat16 and the same in float32, whose features stay the same."""
+    checked = []
+    monkeypatch.setattr(features, "warn_if_slower", lambda *encoders: checked.extend(encoders))
+    features_of("--resume", checkpoint)
+    assert not checked
+    encode = features_of("--resume", checkpoint, "--amp").encode
+    assert checked[0] is encode
+    assert [encoder.stem.weight.dtype for encoder in checked] == [torch.bfloat16, torch.float32]
+    frame = normalised_lab(frame_pixels(0))[None]
+    alone = encode(frame)
+    warn_if_slower(*checked)
+    torch.testing.assert_close(encode(frame), alone, atol=0, rtol=0)
 
 
 def test_an_encoder_s_own_stride_goes_before_that_of_the_protocol():

@@ -294,8 +294,10 @@ def test_every_step_is_in_one_entry_of_the_log(videos, tmp_path):
         assert double[0][name] == pytest.approx((single[0][name] + single[1][name]) / 2, rel=1e-5)
 
 
-def test_a_training_stopped_before_its_last_weights_saves_them(videos, tmp_path):
+def test_a_training_stopped_before_its_last_weights_saves_them(videos, tmp_path, monkeypatch):
     """Killed between the last state and the last weights: the same command writes them. It always tells where."""
+    checks = []
+    monkeypatch.setattr(train, "warn_if_amp_is_slower", lambda training: checks.append(training.progress.steps))
     outcome = train_here(videos, tmp_path, "--steps", 1)
     saved = f"ended at step 1; saved in {tmp_path / 'checkpoint_iter_1.pt'} and {tmp_path / 'last.pt'}"
     assert outcome.stdout.splitlines()[-1] == f"the training {saved}"
@@ -306,3 +308,4 @@ def test_a_training_stopped_before_its_last_weights_saves_them(videos, tmp_path)
     outcome = train_here(videos, tmp_path, "--steps", 1)
     assert outcome.stdout == f"the training had {saved}\n"
     assert before == (weights.stat().st_mtime_ns, last.stat().st_mtime_ns)
+    assert checks == [0]  # only where there are steps left
