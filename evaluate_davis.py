@@ -26,11 +26,11 @@ from utils.background import in_background, read_ahead
 from utils.device import peak_memory
 from utils.errors import run_main
 from utils.options import ArgumentParser, add_savepath_options, comma_separated, json_values
-from utils.savepath import open_savepath
+from utils.savepath import delete, open_savepath
 from utils.visualize import VideoWriter, write_mask
 
 TABLES = ("global_results-*.csv", "per-sequence_results-*.csv", "results.json", REPORT)
-OUTPUTS = ("benchmark", "sequences", "overlay", *TABLES)
+OUTPUTS = ("sequences", "benchmark", "overlay", *TABLES)
 SAME_RUN = ("datapath", "year", "set", "sequences", "overlay")  # with FeatureOptions, these identify a run
 
 
@@ -83,6 +83,7 @@ def score_predictions(arguments: argparse.Namespace, same: dict[str, Any], seque
     masks = find_predictions(sequences, arguments.predictions)
     description = json_values({**same, "predictions": arguments.predictions})
     with open_savepath(savepath, description, outputs=OUTPUTS, overwrite=arguments.overwrite):
+        delete(savepath / REPORT)  # of an earlier run
         records = score_all(sequences, masks)
         write_results(savepath, arguments.set, description, records)
         if arguments.report:

@@ -26,7 +26,7 @@ from utils.errors import run_main
 from utils.options import ArgumentParser, add_savepath_options, at_least, comma_separated
 from utils.visualize import write_mask
 
-OUTPUTS = ("masks", "sequences", "classes.csv", "results.json", REPORT)
+OUTPUTS = ("sequences", "masks", "classes.csv", "results.json", REPORT)
 SAME_RUN = ("datapath", "videos", "size")  # with FeatureOptions, these identify a run
 
 

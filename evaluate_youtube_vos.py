@@ -25,7 +25,7 @@ from utils.errors import run_main
 from utils.options import ArgumentParser, add_savepath_options, at_least, comma_separated
 from utils.visualize import write_mask
 
-OUTPUTS = ("Annotations", "sequences", "submission.zip", "results.json", REPORT)
+OUTPUTS = ("sequences", "Annotations", "submission.zip", "results.json", REPORT)
 SAME_RUN = ("datapath", "subset", "videos", "all_frames", "max_side")  # with FeatureOptions, these identify a run
 
 

@@ -8,7 +8,7 @@ of frame N, counted from 0; its objects are added there, or replaced by it.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +30,9 @@ from models.propagation import NonFiniteFeaturesError, ObjectPropagator, unknown
 from utils.background import in_background, read_ahead
 from utils.checkpoint import sha256
 from utils.device import select_device
+from utils.distributed import works_alone
 from utils.errors import UserError, run_main, warn
+from utils.inputs import describe_inputs
 from utils.options import ArgumentParser, add_savepath_options, at_least, json_values
 from utils.savepath import open_savepath
 from utils.visualize import VideoWriter, write_mask
@@ -46,6 +48,7 @@ class Source(NamedTuple):
     size: tuple[int, int]  # height and width of the frames
     length: int | None  # number of frames according to the file, which may be wrong
     rate: Fraction  # frames per second
+    files: Sequence[Path]
 
 
 class GivenMask(NamedTuple):
@@ -67,7 +70,7 @@ def given_mask(text: str) -> GivenMask:
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("video", type=Path, help="a video file, or a folder of frames")
     parser.add_argument(
         "--mask", type=given_mask, nargs="+", required=True, metavar="FILE|N=FILE", help="objects to propagate"
@@ -91,6 +94,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Propagate the masks, and write masks and overlay."""
     arguments = parse_arguments()
+    if not works_alone("propagate.py"):
+        return
     masks, options = {mask.frame: mask.path for mask in arguments.mask}, feature_options(arguments)
     require_native_frames(options, arguments.max_side)
     source = open_source(arguments.video, masks)
@@ -99,7 +104,8 @@ def main() -> None:
     same = json_values({**vars(options), **{name: getattr(arguments, name) for name in SAME_RUN}})
     same |= {**features.identity, "mask": {str(frame): sha256(path) for frame, path in masks.items()}}
     savepath, rate = arguments.savepath, Fraction(arguments.rate) if arguments.rate else source.rate
-    with open_savepath(savepath, same, outputs=OUTPUTS, overwrite=arguments.overwrite):
+    inputs, overwrite = describe_inputs(source.files), arguments.overwrite
+    with open_savepath(savepath, same, outputs=OUTPUTS, overwrite=overwrite, inputs=inputs):
         try:
             count = propagate(source, masks, features.objects(arguments.max_side), savepath, rate)
         except NonFiniteFeaturesError as error:
@@ -128,10 +134,10 @@ def require_frames(masks: dict[int, Path], count: int) -> None:
 def open_source(path: Path, masks: dict[int, Path]) -> Source:
     """Open a video file, or a folder of frames, which may also contain the masks; masks: paths by frame number."""
     if not path.is_dir():
-        return Source(*read_video(path))
+        return Source(*read_video(path), [path])
     frames = list_frames(path, but=masks.values())
     require_frames(masks, len(frames))
-    return Source(read_frames(frames), read_frame(frames[0]).shape[:2], len(frames), Fraction(USUAL_RATE))
+    return Source(read_frames(frames), read_frame(frames[0]).shape[:2], len(frames), Fraction(USUAL_RATE), frames)
 
 
 def propagate(source: Source, masks: dict[int, Path], objects: ObjectPropagator, savepath: Path, rate: Fraction) -> int:

@@ -18,9 +18,16 @@ from training.precision import warn_if_amp_is_slower
 from training.step import Recipe, Training
 from utils.checkpoint import sha256
 from utils.device import select_device
-from utils.distributed import join_world
+from utils.distributed import join_world, local_rank
 from utils.errors import UserError, run_main, warn
-from utils.options import ArgumentParser, add_precision_options, add_savepath_options, at_least, json_values
+from utils.options import (
+    ArgumentParser,
+    add_local_rank_option,
+    add_precision_options,
+    add_savepath_options,
+    at_least,
+    json_values,
+)
 from utils.savepath import WAY_OUT, open_savepath
 from utils.signals import Stop, stop_signals
 
@@ -63,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     add_precision_options(parser)
     parser.add_argument("--save_every", type=at_least(1), default=500, help="steps between saves of last.pt")
     parser.add_argument("--log_every", type=at_least(1), default=20, help="steps that a log entry averages")
-    parser.add_argument("--local_rank", "--local-rank", type=int, help="set by torch.distributed.launch")
+    add_local_rank_option(parser)
     arguments = parser.parse_args()
     if arguments.pe_shuffle and not arguments.usemomen:
         parser.error("--pe_shuffle only affects the inter-video negatives; it needs --usemomen")
@@ -79,7 +86,7 @@ def main() -> None:
     arguments = parse_arguments()
     recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
     end, workers = End(arguments.epochs, arguments.steps), min(arguments.worker, os.cpu_count() or 1)
-    with join_world(open_device(arguments), arguments.local_rank) as world:
+    with join_world(open_device(arguments)) as world:
         with world.agreed():
             if recipe.bsize % world.size:
                 raise UserError(f"--bsize {recipe.bsize}: must be a multiple of the number of processes, {world.size}")
@@ -111,7 +118,7 @@ def main() -> None:
 
 def open_device(arguments: argparse.Namespace) -> torch.device:
     """Return the device to train on; UserError if it or the backend cannot be used."""
-    device = select_device(arguments.device, tf32=arguments.tf32)
+    device = select_device(arguments.device, tf32=arguments.tf32, local_rank=local_rank())
     try:
         require_backend(arguments.backend, device)
     except ValueError as error:

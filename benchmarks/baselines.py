@@ -90,7 +90,7 @@ METHODS: dict[str, Method] = {"copy": copy, "flow": flow, "colour": colour, "unt
 
 def main() -> None:
     """Read the command line and write SAVEPATH/SEQUENCE/00000.png …"""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("method", choices=METHODS, help="baseline")
     parser.add_argument("--datapath", type=Path, default=Path("data/2017/trainval"), help="DAVIS folder")
     parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="the benchmark's year")

@@ -16,9 +16,9 @@ from utils.options import ArgumentParser
 Work = dict[str, Callable[[], object]]
 
 
-def parser(description: str) -> ArgumentParser:
+def parser(description: str | None) -> ArgumentParser:
     """The options of every benchmark."""
-    parser = ArgumentParser(description=description.splitlines()[0])
+    parser = ArgumentParser(description=description)
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each row")
     parser.add_argument("--json", type=Path, help="file to write the results to")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to run")

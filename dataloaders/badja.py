@@ -38,7 +38,8 @@ def _load_badja_video(root: Path, name: str, content: dict) -> Video:
         first, joints = _parse_annotations(content["annotations"], len(frames))
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(f"{root / BADJA}: the joints of {name} cannot be read ({error!r})") from error
-    return Video(name, tuple(frames[first:]), joints, tuple(f"joint {i}" for i in range(joints.shape[1])))
+    joint_names = tuple(f"joint {i}" for i in range(joints.shape[1]))
+    return Video(name, tuple(frames[first:]), joints, joint_names, (root / BADJA,))
 
 
 def _parse_annotations(annotations: list[dict], frames: int) -> tuple[int, np.ndarray]:

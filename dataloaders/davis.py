@@ -37,6 +37,11 @@ class Sequence:
         """Whether predictions can be scored: every frame has a mask, and there are at least three frames."""
         return not self.unscored
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files from which masks and scores are computed."""
+        return *self.frames, *self.masks
+
     def read_mask(self, index: int) -> np.ndarray:
         """Read the object ids of a frame, uint8 [H, W], 0 the background."""
         return read_ids(self.masks[index], binary=self.binary, among=self.masks)

@@ -31,6 +31,12 @@ class Video:
     frames: tuple[Path, ...]
     joints: np.ndarray
     names: tuple[str, ...]
+    annotations: tuple[Path, ...] = ()  # files of the joints
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files from which joints are predicted and scored."""
+        return *self.frames, *self.annotations
 
     @cached_property
     def frame_size(self) -> tuple[int, int]:
@@ -72,7 +78,7 @@ def _load_jhmdb_video(root: Path, name: str) -> Video:
     frames = list_frames(root / "Rename_Images" / name)
     if len(frames) < len(joints):
         raise UserError(f"{root / 'Rename_Images' / name}: has {len(frames)} frames, but {path.name} {len(joints)}")
-    return Video(name, tuple(frames[: len(joints)]), joints, JHMDB_JOINTS)
+    return Video(name, tuple(frames[: len(joints)]), joints, JHMDB_JOINTS, (path,))
 
 
 def _read_positions(path: Path) -> np.ndarray:

@@ -27,6 +27,11 @@ class Video:
     frames: tuple[Path, ...]
     masks: tuple[Path, ...]
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files from which masks and scores are computed."""
+        return *self.frames, *self.masks
+
     def truth(self, index: int) -> np.ndarray:
         """Read the class of every pixel of a frame, uint8 [H, W]; values above 19 are to be ignored."""
         return read_mask(self.masks[index])

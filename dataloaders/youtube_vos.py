@@ -55,6 +55,12 @@ class Video:
         existing = {path.name for path in self.masks.iterdir()}
         return all(f"{frame}.png" in existing for frame in self.wanted)
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files from which masks and scores are computed; of the masks, only those that are read."""
+        read = sorted(self.wanted if self.scored else self.starts)
+        return self.masks.parents[1] / META, *self.frames, *(self.masks / f"{frame}.png" for frame in read)
+
     def given(self, index: int, frame: np.ndarray) -> np.ndarray | None:
         """Return the mask of objects that first appear in a frame (BGR [H, W, 3]), uint8 [H, W]; None if none does."""
         stem = self.frames[index].stem

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,14 @@ def find_predictions(sequences: list[Sequence], folder: Path) -> list[list[Path]
 def score_all(sequences: list[Sequence], masks: list[list[Path]]) -> Records:
     """Score existing masks (`find_predictions`), sequences in parallel; return the records by sequence name."""
     try:
-        with ProcessPoolExecutor() as pool:
-            records = list(tqdm(pool.map(score_one, sequences, masks), total=len(sequences), unit="sequence"))
+        pool = ProcessPoolExecutor()
+    except (OSError, ImportError, NotImplementedError) as error:  # /dev/shm is missing or cannot be written to
+        warn(f"--predictions: scored in one process, since others cannot be started ({error})")
+        pool = None
+    try:
+        with pool or nullcontext():
+            scored = (pool.map if pool else map)(score_one, sequences, masks)
+            records = list(tqdm(scored, total=len(sequences), unit="sequence"))
     except BrokenProcessPool as error:
         raise UserError("--predictions: a scoring process was killed, probably out of memory; free memory") from error
     return {sequence.name: record for sequence, record in zip(sequences, records, strict=True)}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.user_encoder import load_user_encoder
+from evaluation.user_encoder import CheckedEncoder, load_user_encoder
 from functional.color import normalised_lab
 from functional.correlation import BACKENDS, require_backend
 from models.folded_encoder import FoldedEncoder
@@ -29,7 +29,7 @@ from utils.bfloat16 import warn_if_slower
 from utils.checkpoint import load_weights, read_state_dict, sha256
 from utils.device import describe_device
 from utils.errors import UserError, warn
-from utils.options import ArgumentParser, add_precision_options
+from utils.options import ArgumentParser, add_local_rank_option, add_precision_options
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "liir.pt"
 REFERENCE_HELP = "references: 0 first, sixth and recent frames (default); 1 first and recent ones; 2 previous one"
@@ -62,6 +62,7 @@ def add_feature_options(parser: ArgumentParser) -> None:
     parser.add_argument("--device", help="such as cpu or cuda:1; default: CUDA if available, else the CPU")
     parser.add_argument("--backend", choices=BACKENDS, default="native", help="implementation of local attention")
     add_precision_options(parser)
+    add_local_rank_option(parser)
 
 
 def feature_options(arguments: Namespace) -> FeatureOptions:
@@ -141,30 +142,18 @@ def load_features(options: FeatureOptions, device: torch.device, *, soft: bool =
         return Features(encode, protocol, stride, normalised_lab, options.backend, device, identity)
     if options.amp:
         raise UserError("--amp: not available with --encoder; set the precision in its function")
-    encode, identity["encoder_sha256"] = load_user_encoder(options.encoder, device)
-    stride, prepare = getattr(encode, "stride", stride), getattr(encode, "prepare", normalised_lab)
-    features = Features(encode, protocol, stride, prepare, options.backend, device, identity)
-    require_fitting(options.encoder, features)
-    return features
-
-
-def require_fitting(name: str, features: Features) -> None:
-    """Raise UserError unless the encoder maps a frame to the feature grid that its stride implies."""
-    if not callable(features.encode):
-        raise UserError(f"--encoder {name}: returned {features.encode!r}; it must return a callable encoder")
-    if not isinstance(features.stride, int) or features.stride < 1:
-        raise UserError(f"--encoder {name}: `stride` is {features.stride!r}; it must be the number of pixels per cell")
-    cells = 8, 9
-    side = [number * features.stride for number in cells]
-    with torch.inference_mode():
-        frame = features.prepare(np.zeros((*side, 3), np.uint8)).to(features.device)
-        output = features.encode(frame[None])
-    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    if not (isinstance(output, Tensor) and output.ndim == 4 and (shape[0], *shape[2:]) == (1, *cells)):
+    encoder, identity["encoder_sha256"] = load_user_encoder(options.encoder, device)
+    if not callable(encoder):
+        raise UserError(f"--encoder {options.encoder}: returned {encoder!r}; it must return a callable encoder")
+    stride, prepare = getattr(encoder, "stride", stride), getattr(encoder, "prepare", normalised_lab)
+    if not isinstance(stride, int) or stride < 1:
         raise UserError(
-            f"--encoder {name}: maps a frame {tuple(frame.shape)} to {shape}; at stride {features.stride} (its "
-            f"attribute `stride`, or that of --protocol) it must be [1, C, {cells[0]}, {cells[1]}]"
+            f"--encoder {options.encoder}: `stride` is {stride!r}; it must be the number of pixels per cell"
         )
+    checked = CheckedEncoder(options.encoder, encoder, stride, prepare)
+    with torch.inference_mode():
+        checked(checked.prepare(np.zeros((8 * stride, 9 * stride, 3), np.uint8)).to(device)[None])
+    return Features(checked, protocol, stride, checked.prepare, options.backend, device, identity)
 
 
 def load_encoder(path: Path, device: torch.device, *, usemomen: bool, amp: bool = False) -> FoldedEncoder:

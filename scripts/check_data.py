@@ -28,7 +28,7 @@ Load = Callable[[list[str]], list]
 
 def main() -> None:
     """Read the command line, check every video, print the problems."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("dataset", choices=LAYOUTS, help="benchmark")
     parser.add_argument("path", type=Path, help="its folder, as --datapath of the evaluation")
     parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="DAVIS: year of the benchmark")

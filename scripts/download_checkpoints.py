@@ -26,7 +26,7 @@ TIMEOUT = 30.0  # seconds without a byte before the connection counts as lost
 
 def main() -> None:
     """Download the named files and print the SHA-256 of each."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", default=list(CHECKPOINTS), help="checkpoints to download")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder to download into")
     parser.add_argument("--masks", action="store_true", help="also download each checkpoint's predicted masks (.zip)")

@@ -54,7 +54,7 @@ def pixel(text: str) -> Pixel:
 
 def main() -> None:
     """Read the command line, compute the affinities, write the picture."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("sequence", help="name of the sequence")
     parser.add_argument("--pixel", type=pixel, required=True, metavar="X,Y", help="pixel of the target frame")
     parser.add_argument("--datapath", type=Path, default=Path("data/sample"), help="DAVIS folder")

@@ -28,7 +28,7 @@ HELD_OUT = "held_out.json"
 
 def main() -> None:
     """Read the command line and write the picture."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="--savepath of each training")
     parser.add_argument(
         "--smooth", type=at_least(1), default=10, help="length of the running mean, in lines of the log"

@@ -20,7 +20,7 @@ from utils.visualize import overlay
 
 def main() -> None:
     """Read the command line and write the picture."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("sequence", help="name of the sequence")
     parser.add_argument("--datapath", type=Path, default=Path("data/sample"), help="DAVIS folder")
     parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="the benchmark's year")

@@ -21,7 +21,7 @@ QUEUE = "colorizer."  # prefix of the queue of negatives in checkpoints of the r
 
 def main() -> None:
     """Read the command line and write the file."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="checkpoint to export")
     parser.add_argument("output", type=Path, help="checkpoint to write")
     arguments = parser.parse_args()

@@ -28,7 +28,7 @@ IMAGES = FRAME_SUFFIXES + OTHER_IMAGES
 
 def main() -> None:
     """Read the command line and print the index."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path, help="folder of frame folders")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--without_every", type=at_least(2), metavar="N", help="leave out every N-th video")

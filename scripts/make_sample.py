@@ -125,7 +125,7 @@ def write_sample(sources: Sources, output: Path) -> None:
 
 def main() -> None:
     """Read the command line and write the sample clip."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("data/sample"), help="folder to write the clip to")
     output = parser.parse_args().output
     sources = load_all()

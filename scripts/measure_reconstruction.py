@@ -29,7 +29,7 @@ from utils.savepath import write_json
 
 def main() -> None:
     """Read the command line and print one line per checkpoint."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("checkpoints", nargs="+", type=Path, help="checkpoints to measure")
     parser.add_argument("--datapath", type=Path, required=True, help="folder of frame folders")
     parser.add_argument("--csvpath", type=Path, required=True, help="index of the videos")

@@ -13,19 +13,31 @@ from utils.errors import UserError
 LIBRARIES = ("torch", "numpy", "opencv-python-headless", "opencv-python", "pillow", "av", "spatial-correlation-sampler")
 
 
-def select_device(name: str | None, *, tf32: bool = False) -> torch.device:
+def select_device(name: str | None, *, tf32: bool = False, local_rank: int | None = None) -> torch.device:
     """Return the named device, by default CUDA if available and else the CPU; UserError if it cannot be used.
 
     tf32: enable TF32 on CUDA; PyTorch's default is TF32 in convolutions only.
+    local_rank: number of this process among several on this machine, each of which has the GPU of its number.
     """
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type == "cuda" and local_rank is not None:
+            device = _own_gpu(device, local_rank)
         torch.zeros(1, device=device).cpu()  # fails for `meta`, which has no values
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise UserError(f"--device {name}: cannot be used here ({str(error).splitlines()[0]}); use cpu") from error
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     return device
+
+
+def _own_gpu(device: torch.device, local_rank: int) -> torch.device:
+    if device != torch.device("cuda"):
+        raise UserError(f"--device {device}: each process has a GPU of its own; pass cuda, or set CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    if 0 < count <= local_rank:
+        raise UserError(f"LOCAL_RANK {local_rank}: processes need a GPU each, there are {count}; start as many")
+    return torch.device("cuda", local_rank)
 
 
 def describe_device(device: torch.device) -> str:
@@ -55,6 +67,7 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")  # getrusage may return the parent process's peak
-    if status.exists():
-        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    lines = status.read_text(errors="replace").splitlines() if status.exists() else []
+    if peaks := [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]:  # missing in some containers
+        return peaks[0] * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

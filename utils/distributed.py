@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.errors import UserError
+from utils.errors import UserError, warn
 
 # PyTorch 2.15 splits the argument in two; the new ones do not exist in the oldest supported version.
 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
@@ -104,26 +104,54 @@ class World:
 
 
 @contextmanager
-def join_world(device: torch.device, local_rank: int | None = None) -> Iterator[World]:
+def join_world(device: torch.device) -> Iterator[World]:
     """Join the processes that torchrun or torch.distributed.launch started, or run as a single process.
 
-    local_rank: from the option of old launchers; current ones set the environment variable LOCAL_RANK.
+    device: that of this process, see `local_rank`.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
+    size = _world_size()
     if size == 1:
         yield World(0, 1, device)
         return
     if device.type == "cuda":
-        index = int(os.environ.get("LOCAL_RANK", local_rank or 0))
-        if index >= torch.cuda.device_count():
-            raise UserError(f"{size} processes need a GPU each; there are {torch.cuda.device_count()}: start as many")
-        device = torch.device("cuda", index)
         torch.cuda.set_device(device)
     _init_process_group("nccl" if device.type == "cuda" else "gloo")
+    together = False
     try:
         yield World(dist.get_rank(), size, device)
+        together = True
+    except (UserError, SystemExit):
+        together = True
+        raise
     finally:
-        dist.destroy_process_group()
+        if together or device.type != "cuda":  # after a bug in one process, NCCL would wait for the others
+            dist.destroy_process_group()
+
+
+def local_rank() -> int | None:
+    """Return the number of this process among several on this machine; None if it is the only process of the run."""
+    return None if _world_size() == 1 else _number_in("LOCAL_RANK", default=0)
+
+
+def works_alone(task: str) -> bool:
+    """Return whether this process is to do a task for one process: of several, the first one, with a warning."""
+    size, rank = _world_size(), _number_in("RANK", default=0)
+    if size > 1 and rank == 0:
+        warn(f"{task}: runs in one process, the others have nothing to do; start it without torchrun")
+    return size == 1 or rank == 0
+
+
+def _world_size() -> int:
+    return _number_in("WORLD_SIZE", default=1, lowest=1)
+
+
+def _number_in(variable: str, *, default: int, lowest: int = 0, highest: int = 2**31 - 1) -> int:
+    """Return the number in an environment variable that a launcher sets; UserError if it is none."""
+    text = os.environ.get(variable, str(default))
+    if not (text.isascii() and text.isdecimal() and lowest <= int(text) <= highest):
+        rule = f"must be a number from {lowest} to {highest}"
+        raise UserError(f"{variable}: is {text!r}, but {rule}; unset it, or start with torchrun")
+    return int(text)
 
 
 def _init_process_group(backend: str) -> None:
@@ -134,13 +162,15 @@ def _init_process_group(backend: str) -> None:
     differ; there, set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
     """
     limit = LAUNCHER_ANSWERS if dist.is_torchelastic_launched() else FIRST_PROCESS_ANSWERS
+    _number_in("RANK", default=0, highest=_world_size() - 1)
+    _number_in("MASTER_PORT", default=0, highest=65535)
     try:
         store, rank, size = next(iter(rendezvous("env://", timeout=limit)))
     except dist.DistError as error:
         where = f"MASTER_ADDR {os.environ['MASTER_ADDR']}, MASTER_PORT {os.environ['MASTER_PORT']}"
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"{where}: {reason}; start all processes again, or choose another port") from error
-    except ValueError as error:  # an environment variable is missing or not a number
+    except ValueError as error:  # an environment variable is missing
         raise UserError(f"WORLD_SIZE: is {os.environ['WORLD_SIZE']}, but {error}; start with torchrun") from error
     store.set_timeout(COLLECTIVE_TIMEOUT)
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if os.environ.get("GROUP_WORLD_SIZE") == "1" else "0"

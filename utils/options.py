@@ -18,9 +18,10 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 class ArgumentParser(argparse.ArgumentParser):
     """argparse's parser, with defaults in the help, and every error raised as a `UserError`."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, description: str | None = None, **settings: Any) -> None:
+        """description: a script's docstring, whose first line is shown; None with `python -OO`."""
         settings.setdefault("formatter_class", _Help)
-        super().__init__(**settings)
+        super().__init__(description=description and description.splitlines()[0], **settings)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
@@ -38,6 +39,12 @@ def add_savepath_options(parser: ArgumentParser, default: str) -> None:
     """Add the options of the results folder (utils/savepath.py)."""
     parser.add_argument("--savepath", type=Path, default=Path(default), help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="delete the results of an earlier run in --savepath")
+
+
+def add_local_rank_option(parser: ArgumentParser) -> None:
+    """Add the option that torch.distributed.launch passes; it sets LOCAL_RANK as well, which is what counts."""
+    help_text = "ignored; set by torch.distributed.launch"
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=help_text)
 
 
 def add_precision_options(parser: ArgumentParser) -> None:

@@ -13,11 +13,16 @@ class Stop:
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Let SIGTERM and Ctrl-C only set a flag in this context, so that the current step can finish and be saved."""
+    """Let SIGTERM and Ctrl-C only set a flag in this context, so that the current step can finish and be saved.
+
+    A second Ctrl-C ends the process at once.
+    """
     stop = Stop()
 
     def note(number: int, _: object) -> None:
         stop.signal = number
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)  # not KeyboardInterrupt, which waits for PyTorch
 
     earlier = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

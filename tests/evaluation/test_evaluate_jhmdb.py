@@ -18,6 +18,7 @@ from tests.support.commands import (
     require_warning,
     run_script,
 )
+from tests.support.files import touch
 from tests.support.jhmdb import FEATURES, FRAMES, evaluate, places, write_badja, write_set
 
 
@@ -53,6 +54,12 @@ def test_joints_are_followed(root):
     assert "mean            PCK@0.1 100.0  PCK@0.2 100.0" in out
     assert "first frames not counted; joints that are lost do not count" in out
     assert (root / "results" / "report.html").read_text().count("<figure>") == 2 * 3
+
+
+def test_a_finished_video_of_other_files_is_refused(root):
+    require_success(evaluate(root))
+    touch(root / "joint_positions" / "push" / "push_test" / "joint_positions.mat")
+    require_refusal(evaluate(root), "push/push_test is finished", "joint_positions.mat was modified")
 
 
 def test_switches_change_what_counts_and_need_no_new_run(root):

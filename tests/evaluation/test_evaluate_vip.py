@@ -13,6 +13,7 @@ from dataloaders.vip import CLASSES, load_videos
 from evaluation.report_pictures import MISSED, SPILLED
 from evaluation.vip import resize_nearest, write_vip_report
 from tests.support.commands import require_refusal, require_same_when_sharded, require_success, require_warning
+from tests.support.files import touch
 from tests.support.images import read_pixels
 from tests.support.vip import FEATURES, SIZE, classes, evaluate, kinds, write_set
 from utils.visualize import write_mask
@@ -21,6 +22,13 @@ from utils.visualize import write_mask
 @pytest.fixture
 def root(tmp_path):
     return write_set(tmp_path)
+
+
+def test_a_finished_video_of_other_files_is_refused(root):
+    require_success(evaluate(root))
+    (mask, *_) = sorted((root / "Annotations" / "Category_ids" / "a").iterdir())
+    touch(mask)
+    require_refusal(evaluate(root), "a is finished", f"{mask} was modified")
 
 
 @pytest.mark.parametrize("without_first", [False, True])

@@ -13,6 +13,7 @@ import evaluate_youtube_vos
 from functional.metrics import boundary_f, jaccard
 from tests.support.commands import require_refusal, require_same_when_sharded, require_success, require_warning
 from tests.support.features import KINDS_OPTIONS, middles
+from tests.support.files import touch
 from tests.support.images import read_pixels
 from tests.support.youtube_vos import OBJECTS, SIZE, STEP, evaluate, ids, write_set
 from utils.visualize import write_mask
@@ -102,7 +103,7 @@ def test_masks_that_came_or_went_after_a_run(root):
     true.unlink()
     require_warning(evaluate(root, "--overwrite"), "early: without a true mask of each frame")
     true.write_bytes(whole)
-    require_refusal(evaluate(root), "without these true masks")
+    require_refusal(evaluate(root), "early is finished", "was added")
     write_mask(true, np.zeros((5, 5), np.uint8))
     require_refusal(evaluate(root, "--overwrite"), true, "5x5")
 
@@ -136,6 +137,15 @@ def test_an_object_that_is_never_followed_is_told(root):
         assert ("00010.png: lacks objects [7]" in outcome.stderr) == propagates
         assert "1 of 3 objects are not followed, as their first masks lack them: early 7;" in outcome.stdout
         assert "complete" not in outcome.stdout
+
+
+def test_finished_videos_of_other_files_are_refused(root):
+    require_success(evaluate(root))
+    touch(root / "valid" / "meta.json")
+    require_refusal(evaluate(root), "meta.json was modified")
+    require_success(evaluate(root, "--overwrite"))
+    touch(root / "valid" / "Annotations" / "early" / "00010.png")
+    require_refusal(evaluate(root), "early is finished", "00010.png was modified")
 
 
 @pytest.mark.soak

@@ -17,7 +17,7 @@ from evaluation.features import FeatureOptions
 from utils.options import ArgumentParser
 
 FEATURES = {field.name for field in fields(FeatureOptions)}
-WRITING = {"help", "savepath", "overwrite"}
+OF_ANY_RUN = {"help", "savepath", "overwrite", "local_rank"}
 FREE = {  # options that may change between two runs that are the same one
     evaluate_davis: {"predictions", "report"},
     evaluate_youtube_vos: {"seen", "report"},
@@ -25,7 +25,7 @@ FREE = {  # options that may change between two runs that are the same one
     evaluate_jhmdb: {"with_first", "all_joints", "box", "report"},
     propagate: {"mask"},  # compared by the contents of the files
 }
-TRAINING_FREE = {"validpath", "resume", "epochs", "steps", "worker", "save_every", "log_every", "local_rank"}
+TRAINING_FREE = {"validpath", "resume", "epochs", "steps", "worker", "save_every", "log_every"}
 
 
 def options_of(script: ModuleType) -> set[str]:
@@ -45,9 +45,9 @@ def options_of(script: ModuleType) -> set[str]:
 def test_every_option_is_compared_or_free(script):
     compared = FEATURES | set(script.SAME_RUN)
     assert not compared & FREE[script]
-    assert compared | FREE[script] | WRITING == options_of(script)
+    assert compared | FREE[script] | OF_ANY_RUN == options_of(script)
 
 
 def test_every_option_of_a_training_is_compared_or_free():
     assert not set(train.SAME_TRAINING) & TRAINING_FREE
-    assert set(train.SAME_TRAINING) | TRAINING_FREE | WRITING == options_of(train)
+    assert set(train.SAME_TRAINING) | TRAINING_FREE | OF_ANY_RUN == options_of(train)

@@ -1,5 +1,6 @@
 """propagate.py on a user's own video: files and folders, masks named by frame, and mistakes."""
 
+import json
 import sys
 from fractions import Fraction
 from unittest.mock import patch
@@ -11,6 +12,7 @@ import pytest
 import propagate
 from tests.support.commands import require_refusal, require_success
 from tests.support.features import middles, paint
+from tests.support.files import touch
 from tests.support.user_video import FRAMES, SIZE, kinds, masks, run, write_set
 from utils.visualize import VideoWriter, write_mask
 
@@ -66,6 +68,28 @@ def test_the_same_command_does_it_again_and_another_is_refused(folder):
     assert [mask.shape for mask in smaller] == [SIZE] * FRAMES
     assert np.array_equal(smaller[0], native[0])
     assert any((one != other).any() for one, other in zip(native, smaller, strict=True))
+
+
+def test_other_frames_under_the_same_name_are_refused(folder):
+    """Else masks of the longer video would stay behind those of the shorter one."""
+    command = "frames", "--mask", folder / "first.png"
+    require_success(run(folder, *command))
+    for index in range(4, FRAMES):
+        (folder / "frames" / f"{index}.png").unlink()
+    line = require_refusal(run(folder, *command), "4.png was removed, and 3 more files differ", "--overwrite")
+    assert len(line) < 400
+    require_success(run(folder, *command, "--overwrite"))
+    assert len(masks(folder)) == 4
+    touch(folder / "frames" / "2.png")
+    require_refusal(run(folder, *command), "2.png was modified")
+
+
+def test_a_folder_of_an_earlier_version_is_refused(folder):
+    command = "frames", "--mask", folder / "first.png"
+    require_success(run(folder, *command))
+    record = folder / "results" / "run.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "inputs": {}}))
+    require_refusal(run(folder, *command), "did not note its input files", "--overwrite")
 
 
 def test_a_mask_beside_the_frames_is_no_frame(folder):

@@ -1,5 +1,6 @@
 """The folder of an evaluation: the same command continues, another one is refused, --overwrite starts anew."""
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +14,16 @@ from evaluation.features import FeatureOptions
 from evaluation.run import Run, open_run
 from tests.support.checkpoints import weights, write_checkpoint
 from tests.support.commands import require_refusal, require_success
-from tests.support.davis import evaluate, evaluate_process, write_list, write_predictions
-from tests.support.files import files, halve
+from tests.support.davis import (
+    evaluate,
+    evaluate_process,
+    frame_path,
+    mask_path,
+    write_list,
+    write_predictions,
+    write_sequence,
+)
+from tests.support.files import files, halve, touch
 from utils.distributed import World
 
 CPU = torch.device("cpu")
@@ -50,7 +59,8 @@ def test_finished_videos_are_done_and_no_work_for_any_process(savepath):
     def run_of(rank: int = 0, size: int = 1) -> Run:
         return Run(savepath, Process(rank, size, CPU), SimpleNamespace(device=CPU), {}, ())
 
-    videos = [SimpleNamespace(name=name, frames=[Path()] * count) for name, count in (("a", 9), ("b", 5), ("c", 5))]
+    lengths = {"a": 9, "b": 5, "c": 5}
+    videos = [SimpleNamespace(name=name, frames=[Path()] * lengths[name], inputs=()) for name in lengths]
     run_of().keep(videos[0], {"frames": 9})
     run = run_of()
     assert list(run.unfinished(videos)) == videos[1:]
@@ -95,6 +105,58 @@ def test_another_argument_is_refused(command, savepath, data):
     ):
         require_refusal(command(*arguments), f"--savepath {savepath}", f"{name} was", "--overwrite")
     assert files(savepath) == before
+
+
+@pytest.mark.parametrize("change", ["frame", "mask", "frames added", "frames removed"])
+def test_a_finished_video_of_other_files_is_refused(change, command, data, savepath):
+    """The line names the file; the other videos, and with --overwrite this one, are computed."""
+    require_success(command())
+    before = files(savepath)
+    if change == "frame":
+        touch(frame_path(data, "cow", 1))
+        told = f"{frame_path(data, 'cow', 1)} was modified"
+    elif change == "mask":
+        touch(mask_path(data, "cow", 2))
+        told = f"{mask_path(data, 'cow', 2)} was modified"
+    elif change == "frames added":
+        write_sequence(data, "cow", frames=5)
+        told = "files differ"
+    else:
+        frame_path(data, "cow", 2).unlink()
+        told = f"{frame_path(data, 'cow', 2)} was removed"
+    require_refusal(command(), f"--savepath {savepath}: cow", told, "--overwrite")
+    assert files(savepath) == before
+    assert command("--overwrite").code == 0  # with frames removed, a warning that cow is too short to be scored
+    require_success(command())
+
+
+def test_masks_of_an_unfinished_video_that_was_longer_go(command, data, savepath):
+    write_sequence(data, "cow", frames=8)
+    require_success(command("--overlay"))
+    (savepath / "sequences" / "cow.json").unlink()
+    for index in range(4, 8):
+        frame_path(data, "cow", index).unlink()
+    require_success(command("--overlay"))
+    assert len([*(savepath / "benchmark" / "cow").iterdir()]) == 4
+
+
+def test_a_video_that_an_earlier_version_finished_is_kept_with_a_warning(command, savepath):
+    require_success(command())
+    record = savepath / "sequences" / "cow.json"
+    content = json.loads(record.read_text())
+    del content["inputs"]
+    record.write_text(json.dumps(content))
+    outcome = command()
+    (warning,) = outcome.starting("warning: ")
+    assert outcome.code == 0
+    assert "finished cow;" in warning
+    assert json.loads(record.read_text()) == content
+
+
+def test_input_files_are_not_in_the_results(command, savepath):
+    require_success(command())
+    require_success(command())
+    assert "inputs" not in (savepath / "results.json").read_text()
 
 
 def test_another_checkpoint_under_the_same_name_is_refused(data, savepath, tmp_path):
@@ -183,6 +245,14 @@ def test_scores_of_other_predictions_are_refused(data, savepath, tmp_path):
     command = ("--datapath", data, "--sequences", "bear", "--savepath", savepath, "--predictions")
     require_success(evaluate(*command, write_predictions(tmp_path / "one")))
     require_refusal(evaluate(*command, write_predictions(tmp_path / "two")), "predictions was", "one", "two")
+
+
+def test_the_report_of_other_predictions_goes(data, savepath, tmp_path):
+    command = ("--datapath", data, "--sequences", "bear", "--savepath", savepath)
+    predictions = "--predictions", write_predictions(tmp_path / "masks")
+    require_success(evaluate(*command, *predictions, "--report"))
+    require_success(evaluate(*command, *predictions))
+    assert not (savepath / "report.html").exists()
 
 
 def test_scores_are_computed_again(data, savepath, tmp_path):

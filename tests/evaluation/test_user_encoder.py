@@ -8,9 +8,17 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from evaluation.user_encoder import load_user_encoder
-from tests.support.commands import Outcome, require_refusal, require_success
+import evaluate_davis
+import evaluate_jhmdb
+import evaluate_vip
+import evaluate_youtube_vos
+import propagate
+from evaluation.user_encoder import CheckedEncoder, load_user_encoder
+from functional.color import normalised_lab
+from tests.support import jhmdb, user_video, vip, youtube_vos
+from tests.support.commands import Outcome, require_refusal, require_success, run_script
 from tests.support.davis import evaluate, write_davis
+from utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -26,6 +34,9 @@ from tests.support.davis import evaluate, write_davis
         (["--encoder", "tests.support.features:pair_of_strides"], "(8, 8)"),
         (["--encoder", "tests.support.features:not_finite"], "frame 0: its features are not finite"),
         (["--encoder", "tests.support.features:tokens"], "(1, 288, 17)"),
+        (["--encoder", "tests.support.features:of_no_size"], "AssertionError at features.py:"),
+        (["--encoder", "tests.support.features:of_one_size"], "on frames (1, 1, 24, 32)"),
+        (["--encoder", "tests.support.features:failing"], "IndexError at features.py:"),
         (["--encoder", "tests.support.features:kinds", "--amp"], "--amp"),
         (["--encoder", "tests.support.features:kinds", "--compact"], "--protocol crw"),
         (["--encoder", "tests.support.features:kinds", "--protocol", "other"], "--protocol"),
@@ -34,6 +45,45 @@ from tests.support.davis import evaluate, write_davis
 def test_encoders_that_cannot_be_used(options, told, tmp_path):
     data = write_davis(tmp_path / "davis")
     require_refusal(evaluate(*options, "--datapath", data, "--savepath", tmp_path / "results"), told)
+
+
+@pytest.mark.parametrize("protocol", ["liir", "crw"])
+@pytest.mark.parametrize(
+    ("script", "write", "where"),
+    [
+        (evaluate_davis, write_davis, ["--datapath"]),
+        (evaluate_youtube_vos, youtube_vos.write_set, ["--datapath"]),
+        (evaluate_vip, vip.write_set, ["--size", 64, "--datapath"]),
+        (evaluate_jhmdb, jhmdb.write_set, ["--size", 64, "--datapath"]),
+        (propagate, user_video.write_set, ["frames", "--mask", "first.png"]),
+    ],
+    ids=["davis", "youtube_vos", "vip", "jhmdb", "propagate"],
+)
+def test_frames_must_not_be_resized_by_prepare(script, write, where, protocol, tmp_path, monkeypatch):
+    """Masks and joints would be in other places."""
+    write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = "--encoder", "tests.support.features:resizing", "--protocol", protocol, "--device", "cpu"
+    place = [] if script is propagate else [tmp_path]
+    outcome = run_script(script, *options, "--savepath", tmp_path / "results", *where, *place)
+    require_refusal(outcome, "`prepare` maps a frame", "--max_side")
+
+
+def test_an_import_of_a_module_of_ours_by_a_running_encoder_is_explained(source):
+    (source / "utils.py").write_text("def theirs(frames): return frames[..., ::8, ::8]")
+    (source / "lazy_net.py").write_text(
+        "def encode(frames):\n    from utils import theirs\n    return theirs(frames)\ndef make(_): return encode\n"
+    )
+    encoder, _ = load_user_encoder("lazy_net:make", torch.device("cpu"))
+    with pytest.raises(UserError, match="import utils at the top of its module") as refusal:
+        CheckedEncoder("lazy_net:make", encoder, 8, normalised_lab)(torch.zeros(1, 3, 64, 72))
+    assert isinstance(refusal.value.__cause__, ImportError)
+
+
+def test_modules_that_cannot_be_compiled(source):
+    (source / "broken_net.py").write_text("def make(:")
+    with pytest.raises(UserError, match="cannot be imported"):
+        load_user_encoder("broken_net:make", torch.device("cpu"))
 
 
 def test_a_changed_encoder_is_another_run(tmp_path, monkeypatch):

@@ -177,5 +177,21 @@ def test_scoring_whose_process_is_killed(data, savepath, tmp_path):
     require_refusal(outcome, "--predictions", "killed")
 
 
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), FileNotFoundError(2, "x"), ImportError("x")]
+)
+def test_scoring_without_shared_memory(error, data, savepath, tmp_path):
+    """As where /dev/shm is missing or read-only: the scores are those of several processes."""
+    for name in ("bear", "cow"):
+        write_predictions(tmp_path / "predictions", name)
+    command = "--predictions", tmp_path / "predictions", "--datapath", data, "--savepath"
+    whole = require_success(evaluate(*command, tmp_path / "several"))
+    with patch("multiprocessing.synchronize.SemLock.__init__", side_effect=error):
+        outcome = evaluate(*command, savepath)
+    assert (outcome.code, outcome.stdout) == (0, whole)
+    (warning,) = outcome.starting("warning: ")
+    assert "in one process" in warning
+
+
 def _die(*_: object) -> None:
     os.kill(os.getpid(), 9)

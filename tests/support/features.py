@@ -9,6 +9,9 @@ KINDS_OPTIONS = "--encoder", "tests.support.features:kinds", "--protocol", "liir
 STRIDE, STEP, KINDS = 4, 15, 16  # a kind is a grey value, a multiple of STEP
 
 
+TRIED = 8 * STRIDE, 9 * STRIDE  # size of the frame with which encoders are tried
+
+
 class Kinds:
     """One-hot features of a cell's grey value: cells of one kind match, others do not."""
 
@@ -70,6 +73,44 @@ def not_finite(_: torch.device) -> object:
 def pair_of_strides(_: torch.device) -> torch.nn.Conv2d:
     """An encoder whose stride is a pair."""
     return torch.nn.Conv2d(3, 4, 8, 8)
+
+
+class OfOneSize(Kinds):
+    """Takes frames of the given size only, as a vision transformer with fixed positions."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        assert frames.shape[2:] == self.size, "frames of another size"
+        return super().__call__(frames)
+
+
+def of_no_size(_: torch.device) -> OfOneSize:
+    """An encoder that takes no frame at all."""
+    return OfOneSize((0, 0))
+
+
+def of_one_size(_: torch.device) -> OfOneSize:
+    """An encoder that takes the frame with which it is tried."""
+    return OfOneSize(TRIED)
+
+
+class Resizing(Pixels):
+    """Resizes frames in `prepare`, but not those of one size."""
+
+    def prepare(self, frame: np.ndarray) -> Tensor:
+        return torch.zeros(3, *(TRIED if frame.shape[:2] == TRIED else (40, 40)))
+
+
+def resizing(_: torch.device) -> Resizing:
+    """An encoder that resizes frames in `prepare`, but not that with which it is tried."""
+    return Resizing()
+
+
+def failing(_: torch.device) -> object:
+    """A function that fails."""
+    return [].pop()
 
 
 def tokens(_: torch.device) -> object:

@@ -1,5 +1,6 @@
 """The content of folders, and damaged files."""
 
+import os
 import re
 from pathlib import Path
 
@@ -8,6 +9,11 @@ def halve(path: Path) -> None:
     """Keep the first half of a file."""
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
+
+
+def touch(path: Path) -> None:
+    """Change the modification time of a file."""
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
 
 
 def become_folder(path: Path) -> None:

@@ -1,7 +1,12 @@
 """Errors and warnings are told in one line; bugs keep their traceback."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
+from tests.support.repository import ROOT
 from utils.errors import UserError, run_main, warn
 
 
@@ -24,3 +29,45 @@ def test_run_passes_bugs_on(capsys):
 def test_warning_is_one_line(capsys):
     warn("--usemomen is\nodd here")
     assert capsys.readouterr().err.count("\n") == 1
+
+
+PRINTS = """
+import sys
+from pathlib import Path
+from tqdm import tqdm
+from utils.errors import run_main, warn
+
+def main():
+    for _ in tqdm(range(3)):
+        print("a\\udcffé" * 100_000)
+    warn("a\\udcffé")
+    Path(sys.argv[1]).write_text("computed")
+
+run_main(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("redirection", "told"),
+    [
+        ("2>&-", ""),
+        (">&-", r"warning: a\udcffé"),
+        (">&- 2>&- <&-", ""),
+        ("| head -c 1 >&2", r"warning: a\udcffé"),
+        ("2>&1 | head -c 1", ""),
+        (">/dev/full", "warning: stdout: cannot be written (No space left on device); the rest of it is lost"),
+        ("2>/dev/full", ""),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_results_do_not_depend_on_the_streams(redirection, told, encoding, tmp_path):
+    """Whether they are closed, nobody reads them, their disk is full, or they cannot encode a file's name."""
+    script, result = tmp_path / "script.py", tmp_path / "result"
+    script.write_text(PRINTS)
+    command = f"set -o pipefail; {sys.executable} {script} {result} {redirection}"
+    settings = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    ended = subprocess.run(["bash", "-c", command], env=settings, capture_output=True)
+    assert ended.returncode == 0, ended.stderr
+    assert result.read_text() == "computed"
+    assert told.encode(encoding.partition(":")[0], "backslashreplace") in ended.stderr
+    assert b"Error" not in ended.stderr

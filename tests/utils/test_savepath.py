@@ -1,9 +1,13 @@
 """The folder of a run is created, continued, refused, overwritten and locked; files are written whole."""
 
 import csv
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
@@ -11,7 +15,12 @@ from unittest.mock import patch
 import pytest
 from filelock import FileLock
 
+import evaluate_davis
+import evaluate_jhmdb
+import evaluate_vip
+import evaluate_youtube_vos
 from tests.support.files import files
+from tests.support.repository import ROOT
 from utils.errors import UserError
 from utils.savepath import open_savepath, read_json, write_csv, write_json, write_text
 
@@ -163,6 +172,45 @@ def test_lock_of_a_killed_run_does_not_bar_the_next(savepath):
     take(savepath)
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_the_run_goes_on_with_a_warning(number, savepath, capsys):
+    """As on some network file systems."""
+    with patch("fcntl.flock", side_effect=OSError(number, os.strerror(number))):
+        take(savepath)
+    assert "cannot be locked" in capsys.readouterr().err
+    take(savepath)
+
+
+def test_a_lock_does_not_outlive_the_run_in_a_child_process(savepath):
+    with open_savepath(savepath, ARGUMENTS, outputs=(), overwrite=False):
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        take(savepath)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_what_cannot_be_deleted_is_named(savepath):
+    take(savepath)
+    (savepath / "masks").mkdir()
+    (savepath / "table.csv").write_text("1")
+    failure = OSError(errno.EBUSY, "Device or resource busy")
+    with patch("shutil.rmtree", side_effect=failure), pytest.raises(UserError, match=r"masks: cannot be deleted.*busy"):
+        take(savepath, overwrite=True)
+    with patch.object(Path, "unlink", side_effect=failure), pytest.raises(UserError, match=r"table\.csv: cannot be"):
+        take(savepath, overwrite=True)
+
+
+@pytest.mark.parametrize("script", [evaluate_davis, evaluate_jhmdb, evaluate_vip, evaluate_youtube_vos])
+def test_records_are_deleted_first(script):
+    """An --overwrite that is interrupted leaves no record of a video whose masks are gone."""
+    assert script.OUTPUTS[0] == "sequences"
+
+
 def hold_lock(savepath: Path) -> subprocess.Popen:
     """A process that holds the folder's lock."""
     savepath.mkdir(exist_ok=True)
@@ -201,6 +249,14 @@ def test_failed_write_keeps_what_was_there(tmp_path, failing):
     with patch.object(Path, failing, side_effect=OSError(28, "No space left on device")), pytest.raises(UserError):
         write_text(path, "{")
     assert read_json(path) == {"good": 1}
+
+
+def test_text_is_utf_8_whatever_the_locale(tmp_path):
+    """Names of files need not be; their bytes are escaped."""
+    code = r"import pathlib, sys, utils.savepath as s; s.write_text(pathlib.Path(sys.argv[1]), '\xe9\udcff')"
+    settings = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a"], env=settings, check=True)
+    assert (tmp_path / "a").read_text(encoding="utf-8") == r"é\udcff"
 
 
 def test_content_that_is_no_json_keeps_what_was_there(tmp_path):
