@@ -27,7 +27,8 @@ from utils.device import peak_memory
 from utils.errors import run_main
 from utils.options import ArgumentParser, add_savepath_options, comma_separated, json_values
 from utils.savepath import delete, open_savepath
-from utils.visualize import VideoWriter, write_mask
+from utils.video_writer import VideoWriter
+from utils.visualize import write_mask
 
 TABLES = ("global_results-*.csv", "per-sequence_results-*.csv", "results.json", REPORT)
 OUTPUTS = ("sequences", "benchmark", "overlay", *TABLES)

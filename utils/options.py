@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -68,4 +69,5 @@ def at_least(lowest: float, kind: type = int) -> Callable[[str], Any]:
 
 def json_values(options: dict[str, Any]) -> dict[str, Any]:
     """Convert options to JSON values, with absolute paths."""
-    return {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in options.items()}
+    absolute = {name: value.resolve() if isinstance(value, Path) else value for name, value in options.items()}
+    return {name: str(value) if isinstance(value, Path | Fraction) else value for name, value in absolute.items()}

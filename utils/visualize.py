@@ -1,17 +1,17 @@
-"""Visualisation: indexed masks with the DAVIS palette, overlays, and videos that browsers play."""
+"""Visualisation: indexed masks with the DAVIS palette, and overlays."""
 
-from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from utils.palette import davis_palette
 from utils.savepath import writing
 
-OVERLAY_OPACITY = 0.5
-BT601_MATRIX, BT709 = 5, 1  # codes of H.264's colour description
-CONSTANT_RATE_FACTOR = "18"  # x264's quality: visually lossless
+DISTINCT = 96  # levels in one channel, by which an outline differs from what is under it
+USUAL_SIDE = 480  # rows of a frame for which lines are one pixel thick
+FONT, USUAL_TEXT, SMALLEST_TEXT = cv2.FONT_HERSHEY_SIMPLEX, 0.5, 0.3  # sizes as OpenCV's fontScale
 
 
 def write_mask(path: Path, mask: np.ndarray) -> None:
@@ -29,52 +29,54 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 
 
 def overlay(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draw a mask [H, W] over a BGR frame [H, W, 3], with black contours -> RGB uint8 [H, W, 3]."""
-    rgb = frame[..., ::-1]
-    colours = davis_palette()[mask]
-    blended = (OVERLAY_OPACITY * colours + (1 - OVERLAY_OPACITY) * rgb).astype(np.uint8)
-    picture = np.where((mask > 0)[..., None], blended, rgb)
-    contour = np.zeros(mask.shape, bool)
-    contour[:, 1:] |= mask[:, 1:] != mask[:, :-1]
-    contour[1:] |= mask[1:] != mask[:-1]
-    picture[contour] = 0
+    """Draw a mask uint8 [H, W] over a BGR frame uint8 [H, W, 3] -> RGB uint8 [H, W, 3].
+
+    Each object is half its colour, outlined in it, and bears its id. Where the frame has nearly the object's colour,
+    the outline is black or white. The pixels away from objects and ids are the frame's.
+    """
+    rgb, colours, inside = np.ascontiguousarray(frame[..., ::-1]), davis_palette()[mask], mask > 0
+    halfway = (rgb.astype(np.uint16) + colours) >> 1
+    picture = np.where(inside[..., None], halfway, rgb).astype(np.uint8)
+    _write_ids(picture, mask)
+    outline = _border(mask) & inside  # drawn last: no id hides a small object
+    under, colour = rgb[outline], colours[outline]
+    similar = np.abs(under.astype(np.int16) - colour).max(1) < DISTINCT
+    colour[similar] = np.where(under[similar].mean(1, keepdims=True) < 128, 255, 0)
+    picture[outline] = colour
     return picture
 
 
-class VideoWriter:
-    """Writes RGB frames as an H.264 MP4; use as a context manager."""
+def _border(mask: np.ndarray) -> np.ndarray:
+    """The pixels with another id beside, above or below them, thicker in large frames: bool [H, W]."""
+    thickness = max(1, round(min(mask.shape) / USUAL_SIDE))
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (2 * thickness + 1, 2 * thickness + 1))
+    mask = np.ascontiguousarray(mask)
+    return cv2.dilate(mask, cross) != cv2.erode(mask, cross)
 
-    def __init__(self, path: Path, rate: Fraction | int = 24) -> None:
-        import av  # only needed for videos
 
-        self._av, self._path = av, path
-        with writing(path):
-            self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
-        self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": CONSTANT_RATE_FACTOR})
-        self._stream.pix_fmt = "yuv420p"  # the one format every browser plays
-        context = self._stream.codec_context  # as swscale converts; without it, browsers assume BT.709 for HD
-        context.colorspace, context.color_primaries, context.color_trc = BT601_MATRIX, BT709, BT709
+def _write_ids(picture: np.ndarray, mask: np.ndarray) -> None:
+    """Write each object's id where the object is widest, or beside one that is too small for it."""
+    scale = max(SMALLEST_TEXT, min(mask.shape) / USUAL_SIDE * USUAL_TEXT)
+    line = max(1, round(scale))
+    for number in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[1:]) + 1:
+        text = str(number)
+        (width, height), _ = cv2.getTextSize(text, FONT, scale, line)
+        place = _place_of_text((mask == number).astype(np.uint8), width + 4 * line, height + 4 * line)
+        if place is None:
+            continue
+        origin = place[0] + 2 * line, place[1] + 2 * line + height
+        cv2.putText(picture, text, origin, FONT, scale, (0, 0, 0), 3 * line, cv2.LINE_AA)
+        cv2.putText(picture, text, origin, FONT, scale, (255, 255, 255), line, cv2.LINE_AA)
 
-    def __enter__(self) -> "VideoWriter":
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        with writing(self._path):
-            try:
-                self._container.mux(self._stream.encode())
-            finally:
-                self._container.close()
-
-    def write_overlay(self, frame: np.ndarray, mask: np.ndarray) -> None:
-        """Append a frame, BGR uint8 [H, W, 3], with its mask drawn over it, uint8 [H, W]."""
-        self.write(overlay(frame, mask))
-
-    def write(self, picture: np.ndarray) -> None:
-        """Append a picture, RGB uint8 [H, W, 3]; odd sizes are padded by one row or column, as H.264 requires."""
-        height, width = picture.shape[:2]
-        even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        if not self._stream.codec_context.is_open:
-            self._stream.height, self._stream.width = even.shape[:2]
-        frame = self._av.VideoFrame.from_ndarray(even, format="rgb24")
-        with writing(self._path):
-            self._container.mux(self._stream.encode(frame))
+def _place_of_text(shape: np.ndarray, width: int, height: int) -> tuple[int, int] | None:
+    """The left and upper border of a text on a shape, uint8 [H, W] of 0 and 1, or beside it; None: there is no room."""
+    x, y, w, h = cv2.boundingRect(shape)
+    part = np.pad(shape[y : y + h, x : x + w], 1)  # beyond the frame there is no object
+    _, radius, _, (column, row) = cv2.minMaxLoc(cv2.distanceTransform(part, cv2.DIST_L2, 3))
+    if radius > np.hypot(width, height) / 2:
+        return x + column - 1 - width // 2, y + row - 1 - height // 2
+    rows, columns = shape.shape
+    left, top = min(max(0, x), columns - width), min(max(0, y), rows - height)
+    places = (x + w, top), (x - width, top), (left, y - height), (left, y + h)
+    return next((p for p in places if 0 <= p[0] <= columns - width and 0 <= p[1] <= rows - height), None)

@@ -6,15 +6,18 @@ from fractions import Fraction
 from unittest.mock import patch
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 import propagate
-from tests.support.commands import require_refusal, require_success
+from tests.support.clips import LONG_STILL, MILLISECOND, write_clip
+from tests.support.commands import require_refusal, require_success, require_warning
 from tests.support.features import middles, paint
 from tests.support.files import touch
 from tests.support.user_video import FRAMES, SIZE, kinds, masks, run, write_set
-from utils.visualize import VideoWriter, write_mask
+from utils.video_writer import VideoWriter
+from utils.visualize import write_mask
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def folder(tmp_path):
 
 def test_a_folder_of_frames(folder):
     out = require_success(run(folder, "frames", "--mask", folder / "first.png", f"5={folder / 'sixth.png'}"))
-    assert out.startswith(f"{FRAMES} frames")
+    assert f"\n{FRAMES} frames" in out
     ids = np.array([0, 9, 0, 20])
     for index, mask in enumerate(masks(folder)):
         assert np.array_equal(middles(mask), middles(ids[kinds(index)])), index
@@ -48,6 +51,58 @@ def test_a_video_file_keeps_its_rate_and_size(folder):
         assert video.streams.video[0].average_rate == Fraction(30000, 1001)
 
 
+@pytest.mark.parametrize(("name", "sound"), [("video.mkv", "libopus"), ("video.mov", "aac"), ("video.mkv", "alac")])
+def test_an_overlay_has_the_times_and_the_sound_of_its_video(folder, name, sound):
+    pictures = [paint(kinds(index)) for index in range(FRAMES)]
+    write_clip(folder / name, pictures, times=LONG_STILL, sound=sound, seconds=9, aspect=Fraction(4, 3))
+    with av.open(str(folder / name)) as video:
+        packets = sum(1 for packet in video.demux(audio=0) if packet.size)
+    require_success(run(folder, name, "--mask", folder / "first.png"))
+    assert [mask.shape for mask in masks(folder)] == [SIZE] * FRAMES
+    with av.open(str(folder / "results" / "overlay.mp4")) as video:
+        stream = video.streams.video[0]
+        times = [frame.pts * stream.time_base for frame in video.decode(stream)]
+        assert times == [time * MILLISECOND for time in LONG_STILL]
+        assert stream.sample_aspect_ratio == Fraction(4, 3)
+    with av.open(str(folder / "results" / "overlay.mp4")) as video:
+        assert sum(1 for packet in video.demux(audio=0) if packet.size) == packets
+    require_success(run(folder, name, "--mask", folder / "first.png", "--rate", "29.97", "--overwrite"))
+    with av.open(str(folder / "results" / "overlay.mp4")) as video:
+        assert video.streams.video[0].average_rate == Fraction(30000, 1001)
+        assert not video.streams.audio
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("5", 5),
+        ("12.5", Fraction(25, 2)),
+        ("29.97", Fraction(30000, 1001)),
+        ("30000/1001", Fraction(30000, 1001)),
+        ("23.976", Fraction(24000, 1001)),
+        ("23.98", Fraction(24000, 1001)),
+        ("59.94", Fraction(60000, 1001)),
+    ],
+)
+def test_frame_rates(text, rate):
+    assert propagate.frame_rate(text) == rate
+
+
+@pytest.mark.parametrize("name", ["run=1", "5=1"])
+def test_a_mask_whose_path_has_an_equals_sign(folder, name):
+    """Only digits before the first = are the number of a frame; ./ makes a path of them."""
+    (folder / name).mkdir()
+    path = (folder / "first.png").rename(folder / name / "first.png")
+    require_success(run(folder, "frames", "--mask", path))
+    require_success(run(folder, "frames", "--mask", f"0={path}"))
+
+
+def test_a_savepath_with_a_colon(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    require_success(run(folder, "frames", "--mask", folder / "first.png", "--savepath", "exp:1"))
+    assert (folder / "exp:1" / "overlay.mp4").stat().st_size
+
+
 def test_objects_that_come_later_only(folder):
     require_success(run(folder, "frames", "--mask", f"5={folder / 'sixth.png'}"))
     found = masks(folder)
@@ -63,7 +118,7 @@ def test_the_same_command_does_it_again_and_another_is_refused(folder):
         assert video.streams.video[0].average_rate == 5
     native = masks(folder)
     require_refusal(run(folder, "frames", *command, "--max_side", 32), "max_side", "--overwrite")
-    require_success(run(folder, "frames", *command, "--max_side", 32, "--overwrite"))
+    require_warning(run(folder, "frames", *command, "--max_side", 32, "--overwrite"), "object 9 vanished in frame 7")
     smaller = masks(folder)
     assert [mask.shape for mask in smaller] == [SIZE] * FRAMES
     assert np.array_equal(smaller[0], native[0])
@@ -95,7 +150,22 @@ def test_a_folder_of_an_earlier_version_is_refused(folder):
 def test_a_mask_beside_the_frames_is_no_frame(folder):
     (folder / "first.png").rename(folder / "frames" / "first.png")
     out = require_success(run(folder, "frames", "--mask", folder / "frames" / "first.png"))
-    assert out.startswith(f"{FRAMES} frames")
+    assert f"\n{FRAMES} frames" in out
+
+
+def test_what_is_taken_for_what_is_told(folder):
+    """And which object is lost: the second one leaves with the frames' colour in frame 3."""
+    both = np.where(kinds(0), 9, 0).astype(np.uint8)
+    both[28:44, 24:40] = 4
+    write_mask(folder / "first.png", both)
+    for index in range(3):
+        scene = kinds(index)
+        scene[28:44, 24:40] = 3
+        cv2.imwrite(str(folder / "frames" / f"{index}.png"), paint(scene))
+    for index in range(3, FRAMES):
+        cv2.imwrite(str(folder / "frames" / f"{index}.png"), paint(np.where(kinds(index) == 1, 1, 0)))
+    out = require_warning(run(folder, "frames", "--mask", folder / "first.png"), "object 4 vanished in frame 3;")
+    assert f"{folder / 'first.png'}: 2 objects: 4 (8 %), 9 (8 %)\n" in out
 
 
 def test_a_video_that_is_cut_off(folder):
@@ -123,16 +193,19 @@ def test_mistakes(folder):
     write_mask(folder / "empty.png", np.zeros(SIZE, np.uint8))
     write_mask(folder / "small.png", np.ones((10, 10), np.uint8))
     (folder / "text.mp4").write_text("no video")
+    write_clip(folder / "video.mp4", [paint(kinds(index)) for index in range(FRAMES)])
     for video, options, told in (
         ("frames", [folder / "none.png"], "none.png"),
         ("frames", [folder / "empty.png"], "no object"),
         ("frames", [folder / "small.png"], "10x10"),
         ("frames", [first, f"0={first}"], "two masks"),
         ("frames", [f"x={first}"], "NUMBER=FILE"),
+        ("frames", [f"run=1/{first.name}"], f"run=1/{first.name} is neither a file nor NUMBER=FILE"),
         ("none.mp4", [first], "none.mp4"),
         ("text.mp4", [first], "text.mp4"),
         ("frames", [first, f"99={first}"], f"{FRAMES} frames"),
-        ("frames", [first, "--rate", "2147483648"], "--rate"),
+        ("video.mp4", [first, f"99={first}"], f"{FRAMES} frames"),
+        *(("frames", [first, "--rate", rate], "--rate") for rate in ("2147483648", "0.5", "-1", "nan", "1/0", "x")),
     ):
         require_refusal(run(folder, video, "--mask", *options), told)
     assert not (folder / "results").exists()

@@ -12,7 +12,7 @@ from tests.support.commands import require_success
 from tests.support.davis import evaluate, write_davis
 from tests.support.images import frame_pixels, mask_pixels
 from tests.support.repository import ROOT
-from utils.visualize import VideoWriter
+from utils.video_writer import VideoWriter
 
 
 def snippet(page: str, heading: str) -> str:

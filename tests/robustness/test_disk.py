@@ -23,7 +23,8 @@ from tests.support.training_runs import assert_equal_bits, options, read_state, 
 from tests.support.videos import write_videos
 from utils.errors import UserError
 from utils.savepath import write_text, writing
-from utils.visualize import VideoWriter, write_mask
+from utils.video_writer import VideoWriter
+from utils.visualize import write_mask
 
 pytestmark = pytest.mark.usefixtures("one_model")
 OVERLAY_AND_REPORT = ("--overlay", "--report")

@@ -20,7 +20,8 @@ from tests.support.features import Pixels, middles, paint
 from tests.support.images import read_pixels
 from tests.support.threads import one_thread
 from utils.savepath import read_json
-from utils.visualize import VideoWriter, write_mask
+from utils.video_writer import VideoWriter
+from utils.visualize import write_mask
 
 GIBIBYTE = 2**30
 HELD_BACK = ("OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA")  # set by tests/conftest.py
