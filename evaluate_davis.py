@@ -94,7 +94,8 @@ def score_predictions(arguments: argparse.Namespace, same: dict[str, Any], seque
 def propagate_one(sequence: Sequence, features: Features, savepath: Path, bar: tqdm, *, draw: bool) -> dict[str, Any]:
     """Propagate one sequence; masks are written to SAVEPATH/benchmark, with `draw` a video to SAVEPATH/overlay.
 
-    Returns its record: frames, seconds of propagation and in total, peak memory in bytes, and `Scorer.record`.
+    Returns its record: frames, seconds of propagation and in total, peak memory in bytes, vanished objects, and
+    `Scorer.record`.
     """
     began, objects, first_mask = time.perf_counter(), features.objects(), sequence.first_mask()
     scorer, masks = Scorer(sequence, first_mask), mask_paths(savepath, sequence)
@@ -114,6 +115,7 @@ def propagate_one(sequence: Sequence, features: Features, savepath: Path, bar: t
         "seconds": objects.seconds,
         "seconds_in_all": time.perf_counter() - began,
         "peak_memory": peak_memory(features.device),
+        "vanished": {number: sequence.frames[i].stem for number, i in objects.vanished.items()},
         **scorer.record(),
     }
 

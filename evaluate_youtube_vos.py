@@ -66,7 +66,7 @@ def propagate_one(
 ) -> dict[str, Any]:
     """Propagate one video; the expected masks are written to SAVEPATH/Annotations.
 
-    Returns its record: frames, seconds, J and F of each object.
+    Returns its record: frames, seconds, vanished objects, J and F of each object.
     """
     objects, scores = features.objects(max_side), empty_scores(video)
     with in_background() as submit:
@@ -79,8 +79,12 @@ def propagate_one(
                 if video.scored:
                     submit(score_frame, scores, video, name, mask)
             bar.update()
-    known = {"frames": len(video.frames), "seconds": objects.seconds}
-    return known | {"objects": scores if video.scored else {}}
+    return {
+        "frames": len(video.frames),
+        "seconds": objects.seconds,
+        "vanished": {number: video.frames[i].stem for number, i in objects.vanished.items()},
+        "objects": scores if video.scored else {},
+    }
 
 
 if __name__ == "__main__":

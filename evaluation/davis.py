@@ -15,7 +15,7 @@ from dataloaders.frames import read_frame, require_size
 from evaluation.report import REPORT, Section, write_report
 from evaluation.report_facts import run_facts
 from evaluation.report_pictures import Picture, error_map, to_show
-from evaluation.run import Records
+from evaluation.run import Records, print_vanished
 from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scores, legacy_measure, object_summary
 from utils.device import versions
 from utils.errors import UserError, warn
@@ -145,6 +145,7 @@ def write_results(savepath: Path, subset: str, description: dict, records: Recor
         print_scores(rows, official, legacy)
     else:
         print(f"not scored (no ground truth, or fewer than three frames): masks are in {savepath / 'benchmark'}")
+    print_vanished(records)
     write_json(savepath / "results.json", results)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from tqdm import tqdm
 
+from dataloaders.names import some
 from evaluation.features import FeatureOptions, Features, load_features
 from evaluation.report import REPORT
 from models.propagation import NonFiniteFeaturesError
@@ -18,7 +19,19 @@ from utils.inputs import Inputs, changes, describe_inputs
 from utils.options import json_values
 from utils.savepath import INPUTS, delete, open_savepath, read_json, write_json
 
+SHOWN = 8  # vanished objects that are named
 Records = dict[str, dict[str, Any]]  # the record of each finished video, by the video's name
+
+
+def print_vanished(records: Records) -> None:
+    """Print which objects the last masks of their videos lack, and since which frame (`ObjectPropagator.vanished`)."""
+    vanished = [
+        f"{name} {number} in {frame}"
+        for name, record in records.items()
+        for number, frame in record.get("vanished", {}).items()
+    ]
+    if vanished:
+        print(f"objects that vanished: {some(vanished, SHOWN)}")
 
 
 class Video(Protocol):

@@ -13,7 +13,7 @@ from evaluation.davis import Scores, add_scores
 from evaluation.report import REPORT, Section, write_report
 from evaluation.report_facts import run_facts
 from evaluation.report_pictures import Picture, error_map, to_show
-from evaluation.run import Records
+from evaluation.run import Records, print_vanished
 from evaluation.submission import pack, validate
 from functional.metrics import MEASURES
 from utils.errors import UserError, warn
@@ -59,6 +59,7 @@ def write_results(
         results["scores"] = scores = youtube_vos_measure(scored, records, seen_categories(seen, named=named))
         for name, value in scores.items():
             print(f"{name:<9} {100 * value:.1f}")
+    print_vanished(records)
     write_json(savepath / "results.json", results)
     return scores
 

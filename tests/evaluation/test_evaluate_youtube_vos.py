@@ -118,6 +118,13 @@ def test_video_without_truth_beside_one_with(root):
     assert scores == {f"{measure} seen": pytest.approx(np.mean(of_late[measure])) for measure in "JF"}
 
 
+def test_objects_that_vanish_are_told(root):
+    """Object 3 is not painted into the last frame."""
+    assert "objects that vanished: late 3 in 00020\n" in require_success(evaluate(root))
+    records = json.loads((root / "results/results.json").read_text())["sequences"]
+    assert {name: record["vanished"] for name, record in records.items()} == {"early": {}, "late": {"3": "00020"}}
+
+
 def test_object_that_is_listed_in_one_frame(root):
     meta = root / "valid/meta.json"
     content = json.loads(meta.read_text())
