@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from dataloaders.frames import list_frames, read_frame, read_frames, require_size
 from dataloaders.masks import describe_ids, read_mask
+from dataloaders.names import some
 from dataloaders.video import MAX_RATE, USUAL_RATE, Frame, Video, read_video
 from evaluation.features import (
     DEFAULT_CHECKPOINT,
@@ -40,6 +41,7 @@ from utils.visualize import write_mask
 
 OUTPUTS = ("masks", "overlay.mp4")
 SAME_RUN = ("video", "max_side", "rate")  # with FeatureOptions and the masks, these identify a run
+SHOWN = 8  # lost objects that are named
 TELEVISION_ROUNDING = Fraction(1, 200)  # 29.97 and 23.98 are rounded from 30000/1001 and 24000/1001
 
 
@@ -117,8 +119,8 @@ def main() -> None:
     for problem in video.problems:
         warn(f"{arguments.video}: {problem}")
     if objects.vanished:
-        lost = (f"object {number} vanished in frame {frame}" for number, frame in objects.vanished.items())
-        warn(f"{arguments.video}: {', '.join(lost)}; a later mask can bring it back")
+        lost = [f"object {number} vanished in frame {frame}" for number, frame in objects.vanished.items()]
+        warn(f"{arguments.video}: {some(lost, SHOWN)}; a later mask can bring it back")
     require_frames(masks, count)
     print(f"{count} frames: {savepath / 'masks'}, {savepath / 'overlay.mp4'}")
 

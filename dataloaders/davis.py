@@ -10,6 +10,7 @@ from dataloaders.frames import list_frames, read_frame, read_frames, require_siz
 from dataloaders.layout import require_layout
 from dataloaders.lists import read_list
 from dataloaders.masks import read_binary_mask, read_mask
+from dataloaders.names import in_order, some, visible
 from utils.errors import UserError
 
 RESOLUTION = "480p"
@@ -108,8 +109,9 @@ def list_predictions(folder: Path, sequence: Sequence) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of predicted masks; select existing ones with --sequences")
     masks = [folder / f"{frame.stem}.png" for frame in sequence.frames]
-    existing = set(folder.iterdir())
+    existing = set(visible(folder))
     for mask in masks[1:-1]:
         if mask not in existing:
-            raise UserError(f"{mask}: no such file; {sequence.name} needs a predicted mask for every frame")
+            there = some(in_order(path.name for path in existing)) or "nothing"
+            raise UserError(f"{mask}: no such file; {sequence.name} needs one named as each frame, but has {there}")
     return masks if masks[-1] in existing else masks[:-1]

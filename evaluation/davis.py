@@ -40,6 +40,8 @@ def find_predictions(sequences: list[Sequence], folder: Path) -> list[list[Path]
     if not sequences:
         raise UserError("--predictions: none of the sequences has three frames and a true mask of every frame")
     masks = [list_predictions(folder / sequence.name, sequence) for sequence in sequences]
+    if same := [sequence.name for sequence in sequences if (folder / sequence.name).samefile(sequence.masks[0].parent)]:
+        warn(f"--predictions {folder}: has the true masks of {', '.join(same)} themselves, whose scores are 100")
     pairs = zip(sequences, masks, strict=True)
     if short := [sequence.name for sequence, found in pairs if len(found) < len(sequence.frames)]:
         warn(f"{folder}: no mask of the last frame of {', '.join(short)}, which only the legacy measure scores")

@@ -301,7 +301,13 @@ def test_missing_predictions(score, tmp_path, damage, place):
 def test_one_prediction_missing(score, tmp_path):
     path = tmp_path / "predictions/cow/00001.png"
     path.unlink()
-    require_refusal(score(), path)
+    require_refusal(score(), path, "has 00000.png, 00002.png")
+
+
+def test_predictions_that_are_the_true_masks(data, savepath):
+    folder = data / "Annotations" / "480p"
+    outcome = evaluate("--predictions", folder, "--datapath", data, "--savepath", savepath)
+    require_warning(outcome, f"--predictions {folder}: has the true masks of bear, cow themselves")
 
 
 def test_first_prediction_is_not_needed(score, tmp_path):
