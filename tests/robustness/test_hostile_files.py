@@ -161,7 +161,7 @@ def video_of(count: int, shape: tuple[int, int] = user_video.SIZE) -> Check:
 
     def require(folder: Path, outcome: Outcome) -> None:
         assert outcome.code == 0, outcome.stderr
-        assert outcome.stdout.startswith(f"{count} frames")
+        assert f"\n{count} frames: " in outcome.stdout
         masks = user_video.masks(folder)
         assert [mask.shape for mask in masks] == [shape] * count
         overlay = cv2.VideoCapture(str(folder / "results" / "overlay.mp4"))
