@@ -1,17 +1,20 @@
 """The compactness prior: a query's weights should concentrate around at most two cells (docs/method.md §3)."""
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from functional.scratch import limit
 
 PEAK_AT_TEST = 0.1  # windows whose largest weight exceeds this are replaced
 PEAK_IN_TRAINING = 0.5  # only windows whose largest weight exceeds this contribute to the loss
 LOSS_SCALE = 20.0  # factor of both arguments of the smooth L1 loss
 SIGMA = 1.0  # full width at half maximum of the Gaussians, in cells
 REACH = 3  # radius of the Gaussians, in cells; beyond it they are below 1e-19
-WINDOWS_AT_ONCE = 4096  # bounds the memory for gathered values
+WINDOWS_AT_ONCE = {"cpu": 4096, "cuda": 65536}  # bounds the memory for gathered values
 
 
 def two_gaussians(weights: Tensor) -> Tensor:
@@ -67,8 +70,8 @@ def read_gaussians(
     [N, 2]; fractions: None, or offsets (y, x) in 0 … 1 at which values are read bilinearly [N, 2] -> [N, K].
     Gaussians are separable: the values are filtered along rows once, then along columns for each window.
     """
-    gaussians = _truncated_gaussians(size).to(values)
-    kernels, kernel_index = gaussians.unique(dim=0, return_inverse=True)  # different only near the window's edge
+    gaussians, kernels, kernel_index = (table.to(values.device) for table in _truncated_gaussians(size))
+    gaussians, kernels = gaussians.to(values.dtype), kernels.to(values.dtype)
     margin = size + REACH + 1  # of zeros, enough for all windows of `first_cells`
     padded = F.pad(values, (margin + REACH, margin + REACH, margin, margin)).flatten(0, 1)[:, None]
     filtered = F.conv2d(padded, kernels[:, None, None]).unflatten(0, values.shape[:2])  # [B, K, kernels, H', W']
@@ -76,7 +79,9 @@ def read_gaussians(
     table = filtered.permute(0, 2, 3, 4, 1).flatten(0, 3)  # [B*kernels*H'*W', K]
     steps = torch.arange(2 * REACH + 2, device=values.device)
     parts = [values.new_empty(0, values.shape[1])]
-    for chosen in torch.arange(len(samples), device=values.device).split(WINDOWS_AT_ONCE):
+    at_once = limit(WINDOWS_AT_ONCE, values.device)
+    for first in range(0, len(samples), at_once):
+        chosen = slice(first, first + at_once)
         row, column = cells[chosen].unbind(2)  # [n, 2]
         rows, columns = (starts[chosen, None] + cells[chosen] + margin).unbind(2)
         planes = samples[chosen, None] * count + kernel_index[column]
@@ -90,11 +95,16 @@ def read_gaussians(
     return torch.cat(parts)
 
 
-def _truncated_gaussians(size: int) -> Tensor:
-    """The Gaussian around each cell of a row, at offsets -REACH … REACH, 0 outside the row: [size, 2·REACH + 1]."""
+@cache
+def _truncated_gaussians(size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The Gaussian around each cell of a row, at offsets -REACH … REACH, 0 outside the row: [size, 2·REACH + 1].
+
+    Also the different ones among them (they differ only near the ends of the row), and which of these each one is.
+    """
     steps = torch.arange(-REACH, REACH + 1)
     cells = torch.arange(size)[:, None] + steps
-    return torch.exp(-4 * math.log(2) / SIGMA**2 * steps.double().square()) * ((cells >= 0) & (cells < size))
+    gaussians = torch.exp(-4 * math.log(2) / SIGMA**2 * steps.double().square()) * ((cells >= 0) & (cells < size))
+    return gaussians, *gaussians.unique(dim=0, return_inverse=True)
 
 
 def compactness_loss(weights: Tensor) -> Tensor:

@@ -1,9 +1,14 @@
-"""Reusable memory for intermediate results."""
+"""Memory for intermediate results: reused, and limited as suits the device."""
 
 import math
 
 import torch
 from torch import Tensor
+
+
+def limit(limits: dict[str, int], device: torch.device) -> int:
+    """Return how many items to process at once: of `limits` that for CPUs, or that for CUDA, which fits any device."""
+    return limits.get(device.type, limits["cuda"])
 
 
 class Scratch:
@@ -30,3 +35,7 @@ class Scratch:
         """Return a contiguous copy of a view."""
         out = self(name, view, *view.shape)
         return view.contiguous() if out is None else out.copy_(view)
+
+    def matmul(self, name: str, left: Tensor, right: Tensor) -> Tensor:
+        """Return the batched matrix product [n, a, b] @ [n, b, c]."""
+        return torch.matmul(left, right, out=self(name, left, *left.shape[:2], right.shape[2]))

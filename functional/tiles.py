@@ -27,12 +27,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from functional.scratch import Scratch
+from functional.scratch import Scratch, limit
 
 TILE = 8  # queries on a side of a tile: small blocks, and enough queries for an efficient matrix product
 TILES_AT_ONCE = {"cpu": 8, "cuda": 1024}  # few enough for a CPU's cache, many enough to fill a GPU
-BUCKET = 12  # shifted windows whose first cells lie in the same BUCKET×BUCKET cells share a block
-QUERIES = 256  # maximum number of queries per block of a bucket
 Chunk = tuple[int, slice, slice]  # tiles of one sample: batch index, rows and columns of tiles
 
 
@@ -49,11 +47,12 @@ class Tiles:
         self.size = 2 * radius + 1  # of a window
         self.side = TILE + 2 * radius  # of a block
         self.rows, self.columns = math.ceil(self.height / TILE), math.ceil(self.width / TILE)
-        self.at_once = TILES_AT_ONCE.get(query.device.type, TILES_AT_ONCE["cuda"])
+        self.at_once = limit(TILES_AT_ONCE, query.device)
         steps = torch.arange(TILE, device=query.device)
         self.starts = steps.repeat_interleave(TILE), steps.repeat(TILE)  # row, column of each window in its block
-        by_row, by_column = block_masks(axis_mask(self.size, like=query), *self.starts, self.side, self.side)
-        self.mask = (by_row + by_column).flatten(1)  # additive, [queries, cells]: 0 in the query's window, else -inf
+        along = axis_mask(TILE, self.size, like=query)
+        # additive, [queries, cells]: 0 in the query's window, else -inf
+        self.mask = (along[self.starts[0], :, None] + along[self.starts[1], None]).flatten(1)
         self.queries = self.cut(query)  # [B, rows, columns, queries, C]
 
     def cut(self, maps: Tensor) -> Tensor:
@@ -86,8 +85,7 @@ class Tiles:
         for chunk in self.chunks():
             cells = scratch.copy("block", blocks[chunk]).flatten(0, 1).flatten(1, 2)  # [n, cells, C]
             queries = self.queries[chunk].flatten(0, 1)
-            out = scratch("products", queries, *queries.shape[:2], cells.shape[1])
-            yield chunk, torch.matmul(queries, cells.mT, out=out)
+            yield chunk, scratch.matmul("products", queries, cells.mT)
 
     def windows(self, products: Tensor) -> Tensor:
         """Return the windows in blocks, a view: [n, queries, cells] -> [n, 8, 8, P, P]."""
@@ -110,82 +108,13 @@ def displacements(radius: int, *, device: torch.device | None = None, dtype: tor
     return torch.stack((dx, dy), dim=-1).reshape(-1, 2)
 
 
-class Buckets:
-    """Shifted windows of one reference frame, centred at query + ⌊offset⌋, grouped by their first cells.
+def axis_mask(starts: int, size: int, *, like: Tensor) -> Tensor:
+    """Additive mask along one axis of a block: 0 inside the window, -inf outside, [starts, starts + size - 1].
 
-    Windows whose first cell lies in the same BUCKET×BUCKET cells share a block, however much neighbouring offsets
-    differ. A block has one more row and column than its windows need, for bilinear interpolation.
+    The window has `size` cells and starts at cell 0 … starts - 1 of the block.
     """
-
-    def __init__(self, offset: Tensor, radius: int) -> None:
-        """offset: [B, 2, H, W], (dx, dy) in cells; the caller handles the fractional parts."""
-        batch, _, height, width = offset.shape
-        self.shape = batch, height, width
-        self.margin = 2 * radius + 2  # of zeros around a map, enough for windows completely outside
-        self.side = BUCKET + 2 * radius + 1  # of a block
-        starts = [start.flatten() + self.margin for start in first_cells(offset, radius)]
-        samples = torch.arange(batch, device=offset.device).repeat_interleave(height * width)
-        rows, columns = (start // BUCKET for start in starts)
-        row_of_buckets = samples * (height + 4 * self.margin) + rows
-        self.order = (row_of_buckets * (width + 4 * self.margin) + columns).argsort(stable=True)
-        places = torch.stack((samples, rows, columns), 1)[self.order]
-        first = torch.ones(len(places), dtype=torch.bool, device=offset.device)
-        first[1:] = (places[1:] != places[:-1]).any(1)
-        self.firsts = first.nonzero()[:, 0].tolist()  # index of each bucket's first query, in sorted order
-        self.places = places[first].tolist()
-        self.starts = [start[self.order] % BUCKET for start in starts]
-
-    def pad(self, maps: Tensor) -> Tensor:
-        """Pad maps [..., H, W] with zeros, so that every block lies inside."""
-        return F.pad(maps, (self.margin, self.margin + BUCKET) * 2)
-
-    def sort(self, maps: Tensor) -> Tensor:
-        """Order the queries by bucket, [B, C, H, W] -> [B*H*W, C]."""
-        return maps.movedim(1, -1).flatten(0, 2)[self.order]
-
-    def unsort(self, rows: Tensor) -> Tensor:
-        """Invert `sort`, [B*H*W, C] -> [B, C, H, W]."""
-        return rows[self.order.argsort()].unflatten(0, self.shape).movedim(-1, 1)
-
-    def blocks(self) -> Iterator[tuple[slice, int, slice, slice, tuple[Tensor, Tensor]]]:
-        """Yield for each block the slice of the sorted queries; batch index, rows and columns in the padded map; and
-        the first row and column of each query's window in the block."""
-        lasts = [*self.firsts[1:], len(self.order)]
-        for (sample, row, column), first, last in zip(self.places, self.firsts, lasts, strict=True):
-            rows, columns = (slice(BUCKET * start, BUCKET * start + self.side) for start in (row, column))
-            for begin in range(first, last, QUERIES):
-                chosen = slice(begin, min(begin + QUERIES, last))
-                yield chosen, sample, rows, columns, (self.starts[0][chosen], self.starts[1][chosen])
-
-
-def first_cells(offset: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-    """Return row and column of the first cells of windows centred at query + ⌊offset⌋, [B, 2, H, W] -> [B, H, W] each.
-
-    Windows completely outside the frame are clamped to positions just outside it, where they contain the same zeros.
-    """
-    whole, (height, width) = offset.detach().floor().long(), offset.shape[-2:]
-    rows, columns = (torch.arange(size, device=offset.device) for size in (height, width))
-    return (
-        (whole[:, 1] + rows[:, None]).clamp(-radius - 2, height + radius) - radius,
-        (whole[:, 0] + columns).clamp(-radius - 2, width + radius) - radius,
-    )
-
-
-def axis_mask(size: int, *, like: Tensor) -> Tensor:
-    """Additive mask along one axis of a block: 0 inside the window, -inf outside, [start of the window, cell].
-
-    The window has `size` cells and starts at 0 … BUCKET - 1 (BUCKET ≥ TILE).
-    """
-    steps = torch.arange(BUCKET + size - 1) - torch.arange(BUCKET)[:, None]
+    steps = torch.arange(starts + size - 1) - torch.arange(starts)[:, None]
     return torch.where((steps >= 0) & (steps < size), 0.0, -math.inf).to(like)
-
-
-def block_masks(along: Tensor, rows: Tensor, columns: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return additive masks, by row and by column, of windows that start at these rows and columns [N] of a block.
-
-    along: `axis_mask` -> [N, height, 1], [N, 1, width]; to add to logits [N, height, width]: -inf outside.
-    """
-    return along[rows, :height, None], along[columns, None, :width]
 
 
 def pad_frame(maps: Tensor, padding: int) -> Tensor:

@@ -4,6 +4,8 @@ They are equivalent to the native code in functional/attention.py and functional
 it. Imported only for `--backend triton`. With TRITON_INTERPRET=1 they run on a CPU, slowly.
 """
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -35,6 +37,15 @@ def read_reference(
         row = triton.next_power_of_2(2 * radius + 1)
         _searched[(height * width, batch)](query, key, value, offset.contiguous(), out, height, width, ROW=row, **sizes)
     return Reading(*out.split(planes, 1))
+
+
+def read_references(
+    query: Tensor, keys: Sequence[Tensor], values: Tensor, offsets: Tensor | None, radius: int, *, prior: bool
+) -> list[Reading]:
+    """Process the windows of T reference frames, one after the other; arguments as in `windows_in`."""
+    shifts = [None] * len(keys) if offsets is None else offsets
+    frames = zip(keys, values, shifts, strict=True)
+    return [read_reference(query, key, value, shift, radius, prior=prior) for key, value, shift in frames]
 
 
 def read_negatives(queries: Tensor, keys: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from functional.attention import attend
+from functional.buckets import BLOCKS_AT_ONCE, QUERIES
+from functional.compactness import WINDOWS_AT_ONCE
 from functional.long_range_search import expected_offset
 from tests.support import dense
 from tests.support.problems import SIZES, normal, offsets_for, problem
@@ -78,10 +80,22 @@ def test_more_queries_in_one_place_than_a_block_takes():
 
 
 def test_peaked_windows_are_read_in_parts(monkeypatch):
-    monkeypatch.setattr("functional.compactness.WINDOWS_AT_ONCE", 7)
+    monkeypatch.setitem(WINDOWS_AT_ONCE, "cpu", 7)
     query, keys, values = problem((9, 17))
     result = attend(query, keys.unbind(1), values.unbind(1), 2, prior=True)
     torch.testing.assert_close(result, dense.attend(query, keys, values, 2, prior=dense.compactness_prior))
+
+
+@pytest.mark.parametrize(("queries", "blocks"), [(3, 1), (3, 4), (64, 512)])
+def test_shifted_windows_are_read_in_groups(queries, blocks, monkeypatch):
+    """As a CPU does, one block after the other, and as a device does, with padded queries."""
+    monkeypatch.setitem(QUERIES, "cpu", queries)
+    monkeypatch.setitem(BLOCKS_AT_ONCE, "cpu", blocks)
+    query, keys, values = problem((20, 37))
+    offsets = offsets_for((20, 37))
+    result = attend(query, keys.unbind(1), values.unbind(1), 2, offsets=offsets, prior=True)
+    expected = dense.attend(query, keys, values, 2, offsets=offsets, prior=dense.compactness_prior)
+    torch.testing.assert_close(result, expected)
 
 
 def test_attend_gradient():
