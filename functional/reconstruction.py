@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from functional.correlation import correlate
-from functional.scratch import Scratch
+from functional.scratch import Scratch, limit
 from functional.tiles import pad_frame
 
+LOGITS_AT_ONCE = {"cpu": 0, "cuda": 2**26}  # of negatives; on a CPU one row of positions, on a device 256 MiB
 COLOUR_SCALE = 20.0  # factor of both arguments of the smooth L1 loss
 
 
@@ -65,7 +66,7 @@ def negatives_log_sum_exp(query: Tensor, negatives: Negatives, radius: int, back
 
 
 class _NegativesLogSumExp(torch.autograd.Function):
-    """Processes one row of key positions at a time; the correlations with all negatives are never in memory at once.
+    """Processes a few rows of key positions at a time; the correlations with all negatives are never in memory at once.
 
     All queries around a key position are multiplied with the N keys at it, in one matrix product. The gradient of
     log Σ exp(<query, key>) is the mean key, weighted by the softmax; the forward pass computes it as well.
@@ -73,61 +74,71 @@ class _NegativesLogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, keys: Tensor, used: Tensor, radius: int, backend: str) -> Tensor:
-        (batch, channels, height, width), size = query.shape, 2 * radius + 1
-        padded, scratch = pad_frame(query, radius), Scratch(query, keys)
-        total = query.new_full((batch, height + 2 * radius, width + 2 * radius), -math.inf)
-        mean = torch.zeros(*total.shape, channels if ctx.needs_input_grad[0] else 0).to(query)
-        for y in range(height):
-            log_sum, mean_key = _read_row(_neighbours(padded, y, size), keys[y], used, mean.shape[-1], scratch, backend)
-            shape = width, batch, size, size
-            log_sum = log_sum.view(shape).permute(1, 2, 3, 0)  # [B, P, P, W]
-            mean_key = mean_key.view(*shape, -1).permute(1, 2, 3, 0, 4)  # [B, P, P, W, C]
-            for j in range(size):  # the query (i, j) of a key's neighbourhood lies at key + (i, j) - radius
-                window = slice(None), slice(y, y + size), slice(j, j + width)
-                _merge(total[window], mean[window], log_sum[:, :, j], mean_key[:, :, j])
-        inside = slice(None), slice(radius, radius + height), slice(radius, radius + width)
-        total, mean = total[inside], mean[inside]
+        (batch, channels, height, width), size, scratch = query.shape, 2 * radius + 1, Scratch(query, keys)
+        # Per key position and query around it; the positions outside the frame are left out.
+        log_sums = query.new_full((height + 2 * radius, width + 2 * radius, batch, size, size), -math.inf)
+        means = query.new_zeros(*log_sums.shape, channels if ctx.needs_input_grad[0] else 0)
+        inside = slice(radius, radius + height), slice(radius, radius + width)
+        neighbours = _neighbours(pad_frame(query, radius), size)  # [H, W, B, P, P, C], a view
+        at_once = max(1, limit(LOGITS_AT_ONCE, query.device) // (width * batch * size**2 * keys.shape[2]))
+        for rows in torch.arange(height).split(at_once):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            queries = neighbours[part].flatten(0, 1).flatten(1, 3)  # [positions, B*P*P, C]
+            log_sum, mean = _read(queries, keys[part].flatten(0, 1), used, means.shape[-1], scratch, backend)
+            log_sums[inside][part] = log_sum.view(len(rows), width, batch, size, size)
+            means[inside][part] = mean.view(len(rows), width, batch, size, size, -1)
         in_frame = pad_frame(torch.ones_like(query[:1, 0]), radius)  # keys outside the frame have logit 0
-        outside = size**2 - F.avg_pool2d(in_frame[None], size, stride=1, divisor_override=1)[0]
-        log_sum = (used.sum(1).to(query.dtype)[:, None, None] * outside).log()
-        _merge(total, mean, log_sum, torch.zeros_like(mean))
-        ctx.save_for_backward(mean)
-        return total.clone()
+        outside = size**2 - F.avg_pool2d(in_frame[None], size, stride=1, divisor_override=1)[0, 0]  # [H, W]
+        log_sum = _around(log_sums, size)  # of each query, at the positions around it: [H, W, B, P, P]
+        beyond = (used.sum(1) * outside[..., None]).log()
+        total = torch.logaddexp(log_sum.flatten(3).logsumexp(3), beyond)  # [H, W, B]
+        weights, around = (log_sum - total[..., None, None]).exp(), _around(means, size)
+        mean = query.new_zeros(*total.shape, means.shape[-1])
+        for i in range(size):
+            for j in range(size):  # not as a matrix product, which would copy the overlapping views
+                mean.addcmul_(weights[..., i, j, None], around[..., i, j, :])
+        ctx.save_for_backward(mean)  # [H, W, B, C]
+        return total.permute(2, 0, 1).contiguous()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (mean,) = ctx.saved_tensors
-        return (gradient[..., None] * mean).movedim(-1, 1), None, None, None, None
+        return gradient[:, None] * mean.permute(2, 3, 0, 1), None, None, None, None
 
 
-def _merge(total: Tensor, mean: Tensor, log_sum: Tensor, mean_key: Tensor) -> None:
-    """Add exponentials to a sum: update its log, total [...], and the weighted mean key [..., C] in place."""
-    joint = torch.logaddexp(total, log_sum)
-    mean *= (total - joint).exp()[..., None]
-    mean.addcmul_((log_sum - joint).exp()[..., None], mean_key)
-    total.copy_(joint)
+def _neighbours(padded: Tensor, size: int) -> Tensor:
+    """Return the queries around each key position, the last one first: [B, C, H + 2R, W + 2R] -> [H, W, B, P, P, C].
+
+    In this order a query's place around a position grows with the position (`_around`).
+    """
+    windows = padded.flip(2, 3).unfold(2, size, 1).unfold(3, size, 1)  # [B, C, H, W, P, P]
+    return windows.flip(2, 3).permute(2, 3, 0, 4, 5, 1)
 
 
-def _neighbours(padded: Tensor, y: int, size: int) -> Tensor:
-    """Gather the queries around each key position of row y, [B, C, H+2R, W+2R] -> [W, B*P*P, C]."""
-    windows = padded[:, :, y : y + size].unfold(3, size, 1)  # [B, C, P, W, P]
-    return windows.permute(3, 0, 2, 4, 1).flatten(1, 3)
+def _around(maps: Tensor, size: int) -> Tensor:
+    """Return what the positions around each query hold for it, [H + 2R, W + 2R, B, P, P, ...] -> [H, W, B, P, P, ...].
+
+    maps: for each key position, padded by R, and each query around it (`_neighbours`). The result is a view: position
+    (y + i, x + j) of the padded map holds query (y, x) at place (i, j).
+    """
+    strides = maps.stride()
+    shape = maps.shape[0] - size + 1, maps.shape[1] - size + 1, *maps.shape[2:]
+    return maps.as_strided(shape, (*strides[:3], strides[3] + strides[0], strides[4] + strides[1], *strides[5:]))
 
 
-def _read_row(
+def _read(
     neighbours: Tensor, keys: Tensor, used: Tensor, channels: int, scratch: Scratch, backend: str
 ) -> tuple[Tensor, Tensor]:
-    """Compute log Σ exp(logit) and the mean key for the queries around each key position of a row.
+    """Compute log Σ exp(logit) and the mean key for the queries around each key position.
 
-    neighbours: [W, B*P*P, C]; keys: [W, N, C] -> [W, B*P*P], [W, B*P*P, channels], the first channels of the mean.
+    neighbours: [n, B*P*P, C]; keys: [n, N, C] -> [n, B*P*P], [n, B*P*P, channels], the first channels of the mean.
     """
     if backend == "triton":
         from functional.triton_kernels import read_negatives
 
         log_sum, mean_key = read_negatives(neighbours, keys, used)
         return log_sum, mean_key[..., :channels]
-    out = scratch("logits", keys, *neighbours.shape[:2], keys.shape[1])
-    logits = torch.matmul(neighbours, keys.transpose(1, 2), out=out)
+    logits = scratch.matmul("logits", neighbours, keys.mT)
     logits.unflatten(1, (len(used), -1)).masked_fill_(~used[:, None], -math.inf)
     weights = torch.softmax(logits, -1, out=scratch("weights", logits, *logits.shape))
     return logits.amax(-1) - weights.amax(-1).log(), weights @ keys[..., :channels]
