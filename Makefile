@@ -42,7 +42,7 @@ audit:
 
 bench: setup
 	mkdir -p results
-	for name in attention propagation evaluation training metrics; do \
+	for name in attention propagation launches evaluation training metrics; do \
 		$(BIN)/python benchmarks/$$name.py --json results/bench-$$name.json || exit 1; done
 
 reproduce: setup

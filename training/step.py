@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,7 @@ class Training:
         if self.recipe.pe_shuffle:
             random = torch_generator(self.recipe.seed, SHUFFLED_EMBEDDING, self.progress.epoch, self.progress.step)
             embedding = shuffle_patches(self.model.feature_extraction.pos_embed1, random)
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.recipe.amp):
+        with torch.autocast(self.world.device.type, torch.bfloat16) if self.recipe.amp else nullcontext():
             features = self.parallel(reference, target, embedding)
         return PairFeatures._make(None if maps is None else maps.float() for maps in features)
 
