@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.stream import Disposition
-from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation
+from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoReformatter
 
 from utils.errors import UserError
 
@@ -155,7 +155,7 @@ def _start(container: Any, stream: Any, first: Any) -> int:
 
 def _frames(first: Any, others: Iterable[Any], start: int, stream: Any, rate: Fraction) -> Iterator[Frame]:
     """Convert decoded frames. A time that is missing, or not after the one before, follows it after a step."""
-    unit, previous, shift = stream.time_base, None, -start
+    unit, previous, shift, pixels = stream.time_base, None, -start, _Pixels(first)
     step = max(1, round(1 / rate / unit))
     has_times = stream.container.format.name != "avi"  # whose rate is constant; FFmpeg's times are those of decoding
     for frame in _chain(first, others):
@@ -163,7 +163,7 @@ def _frames(first: Any, others: Iterable[Any], start: int, stream: Any, rate: Fr
         time = frame.pts + shift if has_times and frame.pts is not None else after
         if previous is not None and time <= previous:
             time, shift = after, shift + after - time  # later frames too, as where two recordings were joined
-        yield Frame(_pixels(frame, first), time * unit, (frame.duration or step) * unit)
+        yield Frame(pixels.of(frame), time * unit, (frame.duration or step) * unit)
         previous = time
 
 
@@ -172,14 +172,26 @@ def _chain(first: Any, others: Iterable[Any]) -> Iterator[Any]:
     yield from others
 
 
-def _pixels(frame: Any, first: Any) -> np.ndarray:
-    """Convert a decoded frame to BGR uint8 [H, W, 3], at the first one's size, in a usual screen's colours."""
-    wide = frame.color_trc in WIDE or frame.color_primaries == ColorPrimaries.BT2020
-    size = {"width": first.width, "height": first.height}
-    picture = frame.to_ndarray(
-        format="bgr24", interpolation=Interpolation.BICUBIC, **size, **(TO_BT709 if wide else {})
-    )
-    return np.ascontiguousarray(np.rot90(picture, first.rotation // 90))
+class _Pixels:
+    """Converts decoded frames to BGR uint8 [H, W, 3], at the first one's size, in a usual screen's colours."""
+
+    def __init__(self, first: Any) -> None:
+        self._size = {"width": first.width, "height": first.height}
+        self._turns = first.rotation // 90
+        self._reformatter = VideoReformatter()  # keeps FFmpeg's tables, which take seconds for HDR
+
+    def of(self, frame: Any) -> np.ndarray:
+        """Return the pixels of a frame; a conversion of colours that FFmpeg does not know is left out."""
+        wide = frame.color_trc in WIDE or frame.color_primaries == ColorPrimaries.BT2020
+        try:
+            picture = self._converted(frame, TO_BT709 if wide else {})
+        except OSError:
+            picture = self._converted(frame, {})
+        return np.ascontiguousarray(np.rot90(picture, self._turns))
+
+    def _converted(self, frame: Any, colours: dict[str, Any]) -> np.ndarray:
+        settings = {"format": "bgr24", "interpolation": Interpolation.BICUBIC, **self._size, **colours}
+        return self._reformatter.reformat(frame, **settings).to_ndarray()
 
 
 def _sound(path: Path, start: Fraction) -> Sound | None:

@@ -3,11 +3,13 @@
 import os
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import patch
 
 import av
 import cv2
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 
 from dataloaders.video import read_video
 from tests.support.clips import LONG_STILL, MILLISECOND, clip_pictures, write_clip, write_sound_with_cover
@@ -41,6 +43,24 @@ def test_frames_of_a_video_are_those_of_opencv(tmp_path, name):
     assert (video.length, video.problems) == (8, [])
     assert {frame.shape for frame in frames} == {(*video.size, 3)}
     np.testing.assert_allclose(np.array(frames, int), wanted, rtol=0, atol=1)
+
+
+def test_colours_that_ffmpeg_cannot_convert_are_left_as_they_are(tmp_path):
+    """A logarithmic transfer function with the primaries of HDR."""
+    write_clip(tmp_path / "video.mkv", clip_pictures(2), pixels="yuv420p10le", colours=(9, 9, 9))
+    write_clip(tmp_path / "plain.mkv", clip_pictures(2), pixels="yuv420p10le", colours=(9, 1, 1))
+    found, plain = (
+        [frame.pixels for frame in read_video(tmp_path / name).frames] for name in ("video.mkv", "plain.mkv")
+    )
+    np.testing.assert_array_equal(found, plain)
+
+
+def test_tables_for_colours_are_made_once(tmp_path):
+    """For HDR they take FFmpeg seconds."""
+    write_clip(tmp_path / "video.mkv", clip_pictures())
+    with patch("dataloaders.video.VideoReformatter", wraps=VideoReformatter) as made:
+        assert len(list(read_video(tmp_path / "video.mkv").frames)) == 8
+    assert made.call_count == 1
 
 
 def test_a_long_still_and_its_sound(tmp_path):
