@@ -32,7 +32,10 @@ CLIPS: dict[str, dict] = {
 }
 
 
-@pytest.mark.parametrize("name", CLIPS)
+SLOW = {"HLG"}  # FFmpeg and OpenCV take many seconds to make tables of its colours; so they do for HDR10
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.soak] * (n in SLOW)) for n in CLIPS])
 def test_frames_of_a_video_are_those_of_opencv(tmp_path, name):
     path = tmp_path / ("video.mp4" if "rotation" in CLIPS[name] else "video.mkv")
     write_clip(path, clip_pictures(size=(50, 70)), **CLIPS[name])
