@@ -23,6 +23,7 @@ from utils.distributed import World
 from utils.errors import UserError
 
 REGION_GRID = 32  # cells on a side of the region features of a 256×256 frame
+FREE_OF_ADAM = ("lr", "fused")  # settings that a saved state may have otherwise: the schedule's, the device's
 SHUFFLED_PATCH = 16  # cells on a side of the patches that --pe_shuffle permutes
 
 
@@ -78,7 +79,8 @@ class Training:
         self.model = model.to(world.device).to(memory_format=layout)
         self.parallel = world.wrap(self.model)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, lr=recipe.lr)
+        fused = True if world.device.type == "cuda" else None  # one kernel instead of hundreds
+        self.optimizer = torch.optim.Adam(trained, lr=recipe.lr, fused=fused)
         self.queue = None
         if recipe.usemomen:
             size = {"channels": REGION_CHANNELS, "height": REGION_GRID, "width": REGION_GRID}
@@ -131,7 +133,7 @@ class Training:
                 raise ValueError(f"{bad[0]} {list(moments[bad[0]].shape)} is not finite, or of another network")
         for group in self.optimizer.param_groups:
             for name, default in self.optimizer.defaults.items():
-                if name != "lr" and group[name] != default:
+                if name not in FREE_OF_ADAM and group[name] != default:
                     raise ValueError(f"{name} was {group[name]!r}, is {default!r}")
 
     def _renumber_queue(self, earlier: list) -> None:

@@ -71,6 +71,20 @@ def test_a_loaded_state_continues_to_the_same_bits(frames, tmp_path):
     torch.testing.assert_close(theirs, ours, atol=0, rtol=0)
 
 
+def test_a_state_of_a_device_with_a_fused_optimiser_continues(frames, tmp_path):
+    """As it would have with the plain one, up to rounding."""
+    straight, fused, resumed = (build() for _ in range(3))
+    for built in (straight, fused):
+        built.step(*frames, VIDEOS, VIDEOS)
+    state = fused.state_dict()
+    state["optimizer"]["param_groups"][0]["fused"] = True
+    torch.save(state, tmp_path / "last.pt")
+    resumed.load_state_dict(read_training_state(tmp_path / "last.pt"), tmp_path / "last.pt")
+    for built in (straight, resumed):
+        built.step(*frames, VIDEOS, VIDEOS)
+    torch.testing.assert_close(dict(resumed.model.state_dict()), dict(straight.model.state_dict()))
+
+
 def test_a_state_of_another_index_is_renumbered(frames, tmp_path):
     """The queue's videos are those of the same name, first frame and length, whatever their row."""
     built, resumed = build(usemomen=True), build(usemomen=True)
