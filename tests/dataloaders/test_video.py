@@ -32,7 +32,7 @@ CLIPS: dict[str, dict] = {
 }
 
 
-SLOW = {"HLG"}  # FFmpeg and OpenCV take many seconds to make tables of its colours; so they do for HDR10
+SLOW = {"HDR10", "HLG"}  # FFmpeg and OpenCV take many seconds to make tables of their colours
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.soak] * (n in SLOW)) for n in CLIPS])
