@@ -16,7 +16,15 @@ from evaluation.report import REPORT, Section, write_report
 from evaluation.report_facts import run_facts
 from evaluation.report_pictures import Picture, error_map, to_show
 from evaluation.run import Records, print_vanished
-from functional.metrics import MEASURES, ObjectScores, davis_measure, frame_scores, legacy_measure, object_summary
+from functional.metrics import (
+    MEASURES,
+    ObjectScores,
+    davis_measure,
+    frame_scores,
+    legacy_measure,
+    object_summary,
+    present_ids,
+)
 from utils.device import versions
 from utils.errors import UserError, warn
 from utils.savepath import write_csv, write_json
@@ -102,11 +110,6 @@ class Scorer:
         """Return J and F of each object, none if the sequence is not scored, and the ids that the first mask lacks."""
         scores = self._scores if self._sequence.scored else {}
         return {"objects": scores, "unknown": sorted(self._met - self._scores.keys())}
-
-
-def present_ids(mask: np.ndarray) -> list[int]:
-    """List the ids of the objects in a mask, uint8 [H, W]."""
-    return [int(number) for number in np.flatnonzero(np.bincount(mask.ravel())) if number]
 
 
 def add_scores(scores: Scores, mask: np.ndarray, truth: np.ndarray, objects: Iterable[int]) -> None:

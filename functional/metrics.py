@@ -59,6 +59,11 @@ def _dilate(mask: np.ndarray, radius: int) -> np.ndarray:
     return cv2.dilate(mask, disk)
 
 
+def present_ids(mask: np.ndarray) -> list[int]:
+    """List the ids of the objects in a mask, uint8 [H, W]."""
+    return [int(number) for number in np.flatnonzero(np.bincount(mask.ravel())) if number]
+
+
 def frame_scores(predicted: np.ndarray, truth: np.ndarray, objects: Iterable[int]) -> dict[int, dict[str, float]]:
     """Compute J and F of each object in one frame; predicted, truth: ids [H, W]."""
     return {

@@ -81,12 +81,12 @@ class _NegativesLogSumExp(torch.autograd.Function):
         inside = slice(radius, radius + height), slice(radius, radius + width)
         neighbours = _neighbours(pad_frame(query, radius), size)  # [H, W, B, P, P, C], a view
         at_once = max(1, limit(LOGITS_AT_ONCE, query.device) // (width * batch * size**2 * keys.shape[2]))
-        for rows in torch.arange(height).split(at_once):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)
+        for first in range(0, height, at_once):
+            part = slice(first, min(first + at_once, height))
             queries = neighbours[part].flatten(0, 1).flatten(1, 3)  # [positions, B*P*P, C]
             log_sum, mean = _read(queries, keys[part].flatten(0, 1), used, means.shape[-1], scratch, backend)
-            log_sums[inside][part] = log_sum.view(len(rows), width, batch, size, size)
-            means[inside][part] = mean.view(len(rows), width, batch, size, size, -1)
+            log_sums[inside][part] = log_sum.view(-1, width, batch, size, size)
+            means[inside][part] = mean.view(*log_sums[inside][part].shape, means.shape[-1])
         in_frame = pad_frame(torch.ones_like(query[:1, 0]), radius)  # keys outside the frame have logit 0
         outside = size**2 - F.avg_pool2d(in_frame[None], size, stride=1, divisor_override=1)[0, 0]  # [H, W]
         log_sum = _around(log_sums, size)  # of each query, at the positions around it: [H, W, B, P, P]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from functional.color import normalised_lab
+from functional.metrics import present_ids
 from models.propagation.label_maps import Size
 from models.propagation.propagator import UNKNOWN, Propagator
 
@@ -69,7 +70,7 @@ class ObjectPropagator:
         mask = self.propagator.step(frame.pixels, None if given is None else self._labels(given), frame.size).mask
         ids = self.ids[mask.cpu().numpy()]
         self.seconds += time.perf_counter() - started
-        self._last_seen |= dict.fromkeys(np.unique(ids[ids > 0]).tolist(), self.propagator.frame - 1)
+        self._last_seen |= dict.fromkeys(present_ids(ids), self.propagator.frame - 1)
         return ids
 
     @property
